@@ -1,0 +1,96 @@
+"""Inception v1: GoogLeNet as published for Caffe, the network of the classic feature-visualization articles.
+
+Szegedy et al., "Going deeper with convolutions", 2014. Without batch normalization, with local
+response normalization, and with max pools whose output size is rounded up. The input is the image
+minus the mean (123, 117, 104), times 255: see :func:`inception_v1`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# A row: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection.
+_WIDTHS = {
+    "mixed3a": (64, 96, 128, 16, 32, 32),
+    "mixed3b": (128, 128, 192, 32, 96, 64),
+    "mixed4a": (192, 96, 208, 16, 48, 64),
+    "mixed4b": (160, 112, 224, 24, 64, 64),
+    "mixed4c": (128, 128, 256, 24, 64, 64),
+    "mixed4d": (112, 144, 288, 32, 64, 64),
+    "mixed4e": (256, 160, 320, 32, 128, 128),
+    "mixed5a": (256, 160, 320, 32, 128, 128),
+    "mixed5b": (384, 192, 384, 48, 128, 128),
+}
+
+
+class Mixed(nn.Module):
+    """Four branches side by side; a ReLU after every convolution."""
+
+    def __init__(self, channels: int, widths: tuple[int, int, int, int, int, int]) -> None:
+        super().__init__()
+        one, reduce3, three, reduce5, five, pooled = widths
+        self.conv1x1 = nn.Conv2d(channels, one, 1)
+        self.conv3x3_reduce = nn.Conv2d(channels, reduce3, 1)
+        self.conv3x3 = nn.Conv2d(reduce3, three, 3, padding=1)
+        self.conv5x5_reduce = nn.Conv2d(channels, reduce5, 1)
+        self.conv5x5 = nn.Conv2d(reduce5, five, 5, padding=2)
+        self.pool = nn.MaxPool2d(3, stride=1, padding=1)
+        self.pool_proj = nn.Conv2d(channels, pooled, 1)
+        self.relu = nn.ReLU()
+        self.width = one + three + five + pooled
+
+    def forward(self, x: Tensor) -> Tensor:
+        branches = (
+            self.relu(self.conv1x1(x)),
+            self.relu(self.conv3x3(self.relu(self.conv3x3_reduce(x)))),
+            self.relu(self.conv5x5(self.relu(self.conv5x5_reduce(x)))),
+            self.relu(self.pool_proj(self.pool(x))),
+        )
+        return torch.cat(branches, 1)
+
+
+class InceptionV1(nn.Module):
+    """1000 logits from images whose mean is subtracted, in units of 1/255; 6,998,552 parameters."""
+
+    def __init__(self, classes: int = 1000) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3)
+        self.conv2_reduce = nn.Conv2d(64, 64, 1)
+        self.conv2 = nn.Conv2d(64, 192, 3, padding=1)
+        self.lrn1 = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+        self.lrn2 = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+        self.relu = nn.ReLU()
+        self.pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+        channels = 192
+        for name, widths in _WIDTHS.items():
+            block = Mixed(channels, widths)
+            setattr(self, name, block)
+            channels = block.width
+        self.fc = nn.Linear(channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.lrn1(self.pool(self.relu(self.conv1(x))))
+        x = self.lrn2(self.relu(self.conv2(self.relu(self.conv2_reduce(x)))))
+        x = self.mixed3b(self.mixed3a(self.pool(x)))
+        x = self.mixed4b(self.mixed4a(self.pool(x)))
+        x = self.mixed4e(self.mixed4d(self.mixed4c(x)))
+        x = self.mixed5b(self.mixed5a(self.pool(x)))
+        return self.fc(x.mean((2, 3)))
+
+
+def inception_v1() -> InceptionV1:
+    """Inception v1 with random weights, in eval mode."""
+    return InceptionV1().eval()
+
+
+def _preprocessing(factory: Callable[[], Any]) -> None:
+    factory.mean = (123 / 255, 117 / 255, 104 / 255)  # type: ignore[attr-defined]
+    factory.std = (1 / 255,) * 3  # type: ignore[attr-defined]
+    factory.size = (224, 224)  # type: ignore[attr-defined]
+
+
+_preprocessing(inception_v1)

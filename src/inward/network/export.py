@@ -1,0 +1,343 @@
+"""From an eval-mode ``nn.Module`` to a :class:`Graph`, with ``torch.export``.
+
+The module runs once on fake tensors inside a recorder that also returns a clone of what every
+module call gave; so the real outputs of each call (tuples, identities, in-place updates included)
+survive the passes of ``torch.export`` as outputs of the graph.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from inward.network import cost, opaque
+from inward.network.graph import Graph, Point, ancestors
+from inward.network.layout import UNKNOWN, Layout, infer, op_name, sizes
+from inward.network.naming import Calls, numbered, source_line
+
+ROOT = "network"
+# Operations whose public form returns one tensor though the ATen one returns several.
+_SINGLE = {"batch_norm", "layer_norm", "group_norm", "max_pool2d_with_indices", "scaled_dot_product_attention"}
+_PLUMBING = {"stop_gradient", "stop", "sym_size", "getitem"}
+
+
+class _Recorder(nn.Module):
+    """Runs the network and returns its output beside a clone of each module call's output."""
+
+    def __init__(self, network: nn.Module, recording: _Recording) -> None:
+        super().__init__()
+        setattr(self, ROOT, network)
+        self._recording = recording
+
+    def forward(self, image: Tensor) -> tuple[Any, list[Tensor]]:
+        self._recording.restart()
+        output = getattr(self, ROOT)(image)
+        return output, list(self._recording.clones)
+
+
+class _Recording:
+    """What the module calls returned: class, suffix of the tensor and the clone itself."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, str]] = []
+        self.clones: list[Tensor] = []
+
+    def restart(self) -> None:
+        self.found, self.clones = [], []
+
+    def hook(self, module: nn.Module, _: Any, output: Any) -> None:
+        for suffix, tensor in named_tensors(output):
+            self.found.append((type(module).__name__, suffix))
+            self.clones.append(tensor.clone())
+
+    @contextlib.contextmanager
+    def listening(self, network: nn.Module) -> Iterator[None]:
+        """Hooks every module but the network itself; takes the hooks off in any case."""
+        handles = [m.register_forward_hook(self.hook) for m in network.modules() if m is not network]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def named_tensors(output: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a nested output with their suffixes: ``""``, or ``.0``, ``.out.0``."""
+    if isinstance(output, Tensor):
+        yield prefix, output
+    elif isinstance(output, dict):
+        for key, item in output.items():
+            yield from named_tensors(item, f"{prefix}.{key}")
+    elif isinstance(output, (tuple, list)):
+        for index, item in enumerate(output):
+            yield from named_tensors(item, f"{prefix}.{index}")
+
+
+def export(module: nn.Module, image: Tensor) -> Graph:
+    """The graph of ``module`` for images of this size, dtype and device; any batch.
+
+    Raises whatever ``torch.export`` raises where the module cannot be exported.
+    """
+    recording = _Recording()
+    recorder = _Recorder(module, recording)
+    example = image.expand(2, -1, -1, -1).contiguous()
+    with _quiet(), opaque.recording(), recording.listening(module):
+        program = torch.export.export(
+            recorder, (example,), strict=False, dynamic_shapes={"image": {0: torch.export.Dim.DYNAMIC}}
+        )
+    with _quiet():
+        opaque.stop_gradients(program)
+        program = program.run_decompositions({})
+    return _Builder(program, recording.found, module).build()
+
+
+def from_program(program: torch.export.ExportedProgram) -> Graph:
+    """The graph of an exported program; what a module gave is read off the flow of data."""
+    with _quiet():
+        opaque.stop_gradients(program)
+        program = program.run_decompositions({})
+    return _Builder(program, [], None).build()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Export's own warnings (symbolic algebra, tree specs) are of no use to who asked for a graph."""
+    loggers = [logging.getLogger(n) for n in ("torch.export", "torch.fx", "torch.fx.experimental.symbolic_shapes")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@dataclass
+class _Call:
+    name: str
+    module: str
+    node: fx.Node
+    note: str = ""
+
+
+class _Builder:
+    """Turns an exported program into a graph whose weights are attributes and whose nodes have names."""
+
+    def __init__(self, program: torch.export.ExportedProgram, found: list[tuple[str, str]], module: nn.Module | None) -> None:
+        self.program, self.found, self.user = program, found, module
+        self.graph = program.graph
+        self.image = self._lift_weights()
+        outputs = self._outputs()
+        split = len(outputs) - len(found)
+        self.outputs = [node for node in outputs[:split] if isinstance(node, fx.Node)]
+        self.records: list[fx.Node] = outputs[split:]
+        self.used = ancestors(self.outputs)
+        self.calls = Calls(ROOT if module is not None else "")
+        self.owner: dict[fx.Node, str] = {}
+
+    def _lift_weights(self) -> fx.Node:
+        signature = self.program.graph_signature
+        parameters = signature.inputs_to_parameters
+        held = parameters | signature.inputs_to_buffers | signature.inputs_to_lifted_tensor_constants
+        self.tensors: dict[str, Tensor] = {}
+        state = self.program.state_dict | self.program.constants
+        for node in [n for n in self.graph.nodes if n.op == "placeholder"]:
+            if node.name not in held:
+                image = node
+                continue
+            key = f"weight_{len(self.tensors)}"
+            self.tensors[key] = state[held[node.name]].detach()
+            self.program.graph_module.register_buffer(key, self.tensors[key])
+            with self.graph.inserting_before(node):
+                attribute = self.graph.get_attr(key)
+            attribute.meta = dict(node.meta)
+            attribute.meta["inward_parameter"] = node.name in parameters
+            node.replace_all_uses_with(attribute)
+            self.graph.erase_node(node)
+        return image
+
+    def _outputs(self) -> list[Any]:
+        """The outputs that the user's module returned, without the buffers it updated."""
+        specs = self.program.graph_signature.output_specs
+        values = self.graph.find_nodes(op="output")[0].args[0]
+        kept = [v for spec, v in zip(specs, values, strict=True) if spec.kind.name == "USER_OUTPUT"]
+        return kept
+
+    def build(self) -> Graph:
+        for node in self.graph.nodes:
+            if node.op == "call_function":
+                self.owner[node] = self.calls.name(node)
+        calls = self._module_calls() if self.user is not None else self._calls_by_flow()
+        opaque.restore(self.graph)
+        layouts = infer(self.graph.nodes, self.image)
+        points = self._module_points(calls, layouts)
+        aliases = self._add_operations(points, {c.node for c in calls}, layouts)
+        self._add_silent_modules(points)
+        ordered = self._in_order(points)
+        graph, outputs = self._finish(points)
+        return Graph(graph, ordered, outputs, aliases)
+
+    def _module_calls(self) -> list[_Call]:
+        calls = []
+        for record, (kind, suffix) in zip(self.records, self.found, strict=True):
+            name = self.calls.name(record) + suffix
+            node = record.args[0]
+            inside = self.owner.get(node, "")
+            note = "" if inside == name or inside.startswith(name + ".") or not suffix == "" else "returns its input"
+            calls.append(_Call(name, kind, node, note))
+        return calls
+
+    def _calls_by_flow(self) -> list[_Call]:
+        """What a call gave is what is read outside of it: all that a stored program still knows."""
+        calls = []
+        for name, kind in self.calls.kinds.items():
+            inside = {n for n, owner in self.owner.items() if owner == name or owner.startswith(name + ".")}
+            given = [n for n in inside if isinstance(n.meta.get("val"), Tensor) and not set(n.users) <= inside]
+            given.sort(key=list(self.owner).index)
+            for index, node in enumerate(given):
+                calls.append(_Call(name if len(given) == 1 else f"{name}.{index}", kind, node))
+        return calls
+
+    def _module_points(self, calls: list[_Call], layouts: dict[fx.Node, Layout]) -> dict[str, Point]:
+        points: dict[str, Point] = {}
+        spent = self._spent()
+        for call in calls:
+            owner = call.name if call.name in spent else call.name.rpartition(".")[0]
+            madds, parameters = spent.get(owner, (0, 0))
+            points[call.name] = self._point(call.name, "module", call.module, call.node, layouts, call.note, parameters, madds)
+        return points
+
+    def _spent(self) -> dict[str, tuple[int, int]]:
+        """Multiply-adds and parameters of every call, its children's included."""
+        madds: dict[str, int] = defaultdict(int)
+        read: dict[str, dict[Any, int]] = defaultdict(dict)
+        for node, owner in self.owner.items():
+            parts = owner.split(".") if owner else []
+            for depth in range(1, len(parts) + 1):
+                prefix = ".".join(parts[:depth])
+                madds[prefix] += cost.multiply_adds(node)
+                read[prefix].update(cost.weights(node))
+        return {name: (madds[name], sum(read[name].values())) for name in madds}
+
+    def _point(
+        self,
+        name: str,
+        kind: str,
+        module: str,
+        node: fx.Node,
+        layouts: dict[fx.Node, Layout],
+        note: str,
+        parameters: int,
+        madds: int,
+    ) -> Point:
+        unused = "" if node in self.used else "output unused"
+        return Point(
+            name=name,
+            kind=kind,
+            module=module,
+            shape=sizes(node.meta["val"], 1),
+            layout=layouts.get(node, UNKNOWN),
+            parameters=parameters,
+            multiply_adds=madds,
+            source=source_line(node),
+            note=note or unused,
+            node=node.name,
+        )
+
+    def _add_operations(
+        self, points: dict[str, Point], covered: set[fx.Node], layouts: dict[fx.Node, Layout]
+    ) -> dict[str, str]:
+        """Operations become points, but for those that are their module's output: these are aliases."""
+        aliases: dict[str, str] = {}
+        names: dict[fx.Node, str] = {}
+        live = self._depends_on_image()
+        by_node = {p.node: p.name for p in reversed(points.values())}
+        for node in self.graph.nodes:
+            if node not in live or node in self.records or node.op != "call_function":
+                continue
+            name = self._operation_name(node, names, points, aliases)
+            if name is None:
+                continue
+            if node in covered and by_node[node.name].startswith(self.owner.get(node, "")) and self.owner.get(node):
+                aliases[name] = by_node[node.name]
+            else:
+                madds, parameters = cost.multiply_adds(node), sum(cost.weights(node).values())
+                points[name] = self._point(name, "operation", op_name(node), node, layouts, "", parameters, madds)
+        return aliases
+
+    def _operation_name(self, node: fx.Node, names: dict[fx.Node, str], *taken: dict[str, Any]) -> str | None:
+        """The name of an operation that holds one tensor, else None (remembering those of several)."""
+        everything = set().union(*taken, names.values())
+        owner = self.owner.get(node, "")
+        public = op_name(node)
+        if isinstance(node.meta.get("val"), (tuple, list)):
+            base = public.replace("_with_indices", "")
+            names[node] = numbered(f"{owner}.{base}" if owner else base, everything)
+            return None
+        if getattr(node.target, "__name__", "") == "getitem" and node.args[0] in names:
+            single = public in _SINGLE or public.startswith("scaled_dot_product")
+            single = single or getattr(node.args[0].target, "single_output", False)
+            if single:
+                return names[node.args[0]] if node.args[1] == 0 else None
+            return f"{names[node.args[0]]}.{node.args[1]}"
+        if public in _PLUMBING or not isinstance(node.meta.get("val"), Tensor):
+            return None
+        return numbered(f"{owner}.{public}" if owner else public, everything)
+
+    def _depends_on_image(self) -> set[fx.Node]:
+        live = {self.image}
+        for node in self.graph.nodes:
+            if any(i in live for i in node.all_input_nodes) and not op_name_is(node, "sym_size"):
+                live.add(node)
+        return live
+
+    def _add_silent_modules(self, points: dict[str, Point]) -> None:
+        called = {name.replace(":", ".").split(".")[0] for name in points} | set(points)
+        for path, module in self.user.named_modules() if self.user is not None else ():
+            container = isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList))
+            if path and not container and not _is_called(path, called, points):
+                count = sum(p.numel() for p in module.parameters())
+                points[path] = Point(path, "module", type(module).__name__, parameters=count, note="never called")
+
+    def _in_order(self, points: dict[str, Point]) -> dict[str, Point]:
+        position = {node.name: i for i, node in enumerate(self.graph.nodes)}
+        last = len(position)
+        ordered = sorted(points.values(), key=lambda p: position.get(p.node, last))
+        return {p.name: p for p in ordered}
+
+    def _finish(self, points: dict[str, Point]) -> tuple[fx.GraphModule, list[str]]:
+        output = self.graph.find_nodes(op="output")[0]
+        named = [n for n in self.graph.nodes if n.name in {p.node for p in points.values()}]
+        output.args = ((*self.outputs, *named),)
+        self.graph.eliminate_dead_code()
+        module = fx.GraphModule(self.tensors, self.graph)  # type: ignore[arg-type]
+        return module, [node.name for node in self.outputs]
+
+
+def op_name_is(node: fx.Node, name: str) -> bool:
+    """Whether a node is a call of the operation ``name``."""
+    return node.op == "call_function" and op_name(node) == name
+
+
+def _is_called(path: str, called: set[str], points: dict[str, Point]) -> bool:
+    if path in called:
+        return True
+    return any(name.startswith((path + ".", path + ":")) for name in points)
+
+
+def flat_tensors(output: Any) -> list[Tensor]:
+    """The tensors of a network's output, in order."""
+    return [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]

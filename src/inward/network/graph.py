@@ -1,0 +1,120 @@
+"""A functional graph of named points, and the programs cut from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from torch import Tensor, fx
+
+from inward.network.layout import Layout, op_name
+
+Edit: TypeAlias = Callable[[fx.GraphModule], None]
+"""Changes a private copy of a graph in place, keeping the names of its nodes."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A named place in a network: a module's output or an operation inside one.
+
+    ``shape`` is for a batch of one. ``note`` says what is unusual: ``never called``,
+    ``output unused``, ``returns its input``. ``parameters`` and ``multiply_adds`` of a module
+    include its children; a parameter that is used twice counts once.
+    """
+
+    name: str
+    kind: str
+    module: str
+    shape: tuple[int, ...] | None = None
+    layout: Layout = field(default_factory=lambda: Layout(()))
+    parameters: int = 0
+    multiply_adds: int = 0
+    source: str = ""
+    note: str = ""
+    node: str = ""
+
+    @property
+    def units(self) -> int | None:
+        """How many units can be addressed here."""
+        return None if self.shape is None or not self.layout.has_units else self.layout.units(self.shape)
+
+
+class Graph:
+    """A network at one image size: nodes, the points that name them, the outputs."""
+
+    def __init__(self, module: fx.GraphModule, points: dict[str, Point], outputs: Sequence[str], aliases: dict[str, str]):
+        self.module = module
+        self.points = points
+        self.outputs = tuple(outputs)
+        self.aliases = aliases
+        self._nodes = {node.name: node for node in module.graph.nodes}
+        self._programs: dict[tuple[str, ...], fx.GraphModule] = {}
+
+    def run(self, image: Tensor, nodes: Sequence[str]) -> tuple[Tensor, ...]:
+        """The values of ``nodes``; nothing that they do not need is computed."""
+        wanted = tuple(dict.fromkeys(nodes))
+        if wanted not in self._programs:
+            self._programs[wanted] = self._cut(wanted)
+        values = dict(zip(wanted, self._programs[wanted](image), strict=True))
+        return tuple(values[n] for n in nodes)
+
+    def _cut(self, wanted: tuple[str, ...]) -> fx.GraphModule:
+        ends = [self._nodes[name] for name in wanted]
+        keep = ancestors(ends)
+        graph = fx.Graph()
+        copied: dict[fx.Node, fx.Node] = {}
+        for node in self.module.graph.nodes:
+            if node in keep or node.op == "placeholder":
+                copied[node] = graph.node_copy(node, copied.__getitem__)
+        graph.output(tuple(copied[end] for end in ends))
+        return fx.GraphModule(self.module, graph)
+
+    def edited(self, edit: Edit) -> Graph:
+        """A new graph, changed by ``edit``; this one stays as it is."""
+        module = duplicate(self.module)
+        edit(module)
+        module.graph.lint()
+        return Graph(module, self.points, self.outputs, self.aliases)
+
+    def upto(self, names: Sequence[str]) -> Graph:
+        """The part that the points need, ending in them (in the order of ``names``)."""
+        ends = [self._nodes[self.points[name].node] for name in names]
+        keep = {node.name for node in ancestors(ends)}
+        points = {k: p for k, p in self.points.items() if p.node in keep}
+        module = self._cut(tuple(dict.fromkeys(end.name for end in ends)))
+        return Graph(module, points, [end.name for end in ends], self.aliases)
+
+    def reaches(self, source: str, end: str) -> bool:
+        """Whether the node ``end`` depends on the node ``source``."""
+        return self._nodes[source] in ancestors([self._nodes[end]])
+
+    def ends_in(self, names: set[str]) -> bool:
+        """Whether the first output is made by one of these operations."""
+        return op_name(self._nodes[self.outputs[0]]) in names
+
+    def count(self, target: str) -> int:
+        """How many operations carry the public functional name ``target``."""
+        return sum(node.op == "call_function" and op_name(node) == target for node in self._nodes.values())
+
+
+def ancestors(ends: Iterable[fx.Node]) -> set[fx.Node]:
+    """The nodes that ``ends`` depend on, with themselves."""
+    keep: set[fx.Node] = set()
+    stack = list(ends)
+    while stack:
+        node = stack.pop()
+        if node not in keep:
+            keep.add(node)
+            stack.extend(node.all_input_nodes)
+    return keep
+
+
+def duplicate(module: fx.GraphModule) -> fx.GraphModule:
+    """A copy of the graph that shares its tensors and keeps the names of its nodes."""
+    graph = fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
+    for node in module.graph.nodes:
+        copied[node] = graph.node_copy(node, copied.__getitem__)
+        copied[node].name = node.name
+    return fx.GraphModule(module, graph)

@@ -1,0 +1,137 @@
+"""The fallback for modules that cannot be exported: forward hooks on modules, for one run.
+
+The same interface as :class:`~inward.network.graph.Graph`, with modules as the only points. The
+run ends as soon as the last wanted module has answered; outputs are cloned when the hook fires,
+since an in-place operation may overwrite them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from inward.errors import CallError
+from inward.network.export import flat_tensors, named_tensors
+from inward.network.graph import Point
+from inward.network.layout import of_module
+
+OUTPUT = "output:"
+
+
+class _Done(Exception):  # noqa: N818
+    """Raised inside the forward pass when everything that was asked for is there."""
+
+
+class HookGraph:
+    """A network whose points are its modules' outputs."""
+
+    def __init__(self, module: nn.Module, image: Tensor, reason: str) -> None:
+        self.reason = reason
+        self.aliases: dict[str, str] = {}
+        self._module = module
+        self._points = self._survey(image)
+        self.points = {p.name: p for p in self._points}
+
+    def _survey(self, image: Tensor) -> list[Point]:
+        points: list[Point] = []
+
+        def visit(name: str, module: nn.Module, output: Any) -> bool:
+            for suffix, tensor in named_tensors(output):
+                shape = (1, *tensor.shape[1:])
+                layout = of_module(module, shape)
+                count = sum(p.numel() for p in module.parameters())
+                full = name + suffix
+                points.append(Point(full, "module", type(module).__name__, shape, layout, count, node=full))
+            return False
+
+        with torch.no_grad():
+            outputs = self._forward(image, visit)
+        self.outputs = tuple(f"{OUTPUT}{i}" for i in range(len(outputs)))
+        return points
+
+    def run(self, image: Tensor, nodes: Sequence[str]) -> tuple[Tensor, ...]:
+        """The values of ``nodes``, as :meth:`Graph.run` gives them."""
+        wanted = {n for n in nodes if not n.startswith(OUTPUT)}
+        values: dict[str, Tensor] = {}
+        to_the_end = len(wanted) < len(set(nodes))
+
+        def visit(name: str, _: nn.Module, output: Any) -> bool:
+            for suffix, tensor in named_tensors(output):
+                if name + suffix in wanted:
+                    values[name + suffix] = tensor
+            return not to_the_end and wanted <= set(values)
+
+        outputs = self._forward(image, visit)
+        values |= {f"{OUTPUT}{i}": t for i, t in enumerate(outputs)}
+        missing = sorted(wanted - set(values))
+        if missing:
+            raise CallError(f"the module '{missing[0]}' was not called for this image")
+        return tuple(values[n] for n in nodes)
+
+    def _forward(self, image: Tensor, visit: Callable[[str, nn.Module, Any], bool]) -> list[Tensor]:
+        """Runs the module with its weights as constants and its buffers as copies."""
+        names = {id(m): n for n, m in reversed(list(self._module.named_modules()))}
+        stack: list[tuple[str, str]] = []
+        counts: Counter[str] = Counter()
+
+        def enter(module: nn.Module, _: Any) -> None:
+            stack.append((names[id(module)], _call_name(names[id(module)], stack, counts)))
+
+        def leave(module: nn.Module, _: Any, output: Any) -> Any:
+            _, name = stack.pop()
+            kept = _cloned(output)
+            if visit(name, module, kept):
+                raise _Done
+            # Downstream works on a copy, so that what was captured cannot be overwritten and is
+            # still what the rest of the network depends on.
+            return _cloned(kept)
+
+        inside = [m for m in self._module.modules() if m is not self._module]
+        handles = [m.register_forward_pre_hook(enter) for m in inside]
+        handles += [m.register_forward_hook(leave) for m in inside]
+        state = {n: p.detach() for n, p in self._module.named_parameters()}
+        state |= {n: b.detach().clone() for n, b in self._module.named_buffers()}
+        try:
+            return flat_tensors(torch.func.functional_call(self._module, state, (image,)))
+        except _Done:
+            return []
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def edited(self, edit: Callable[[fx.GraphModule], None]) -> HookGraph:
+        """Refused: there is no graph to edit."""
+        raise CallError(f"this needs the network's graph, and there is none: {self.reason}")
+
+    def upto(self, names: Sequence[str]) -> HookGraph:
+        """The network ending in the points ``names``."""
+        cut = object.__new__(HookGraph)
+        cut.__dict__.update(self.__dict__, outputs=tuple(self.points[n].node for n in names))
+        return cut
+
+    def reaches(self, source: str, end: str) -> bool:
+        """Whether ``end`` comes after ``source``; without a graph, by order."""
+        order = [p.node for p in self._points]
+        return end.startswith(OUTPUT) or order.index(source) <= order.index(end)
+
+    def count(self, target: str) -> int:
+        """No operation is known by name here."""
+        return 0
+
+
+def _call_name(path: str, stack: list[tuple[str, str]], counts: Counter[str]) -> str:
+    base = path
+    for outer, outer_name in reversed(stack):
+        if path.startswith(outer + "."):
+            base = outer_name + path[len(outer) :]
+            break
+    counts[base] += 1
+    return base if counts[base] == 1 else f"{base}:{counts[base]}"
+
+
+def _cloned(output: Any) -> Any:
+    return torch.utils._pytree.tree_map_only(Tensor, torch.clone, output)

@@ -1,0 +1,327 @@
+"""The network: one graph of named points, whatever it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from inward.errors import CallError, InwardWarning
+from inward.network import edit as edits
+from inward.network.address import Address, class_index, nearest, parse
+from inward.network.graph import Edit, Graph, Point
+from inward.network.hooks import HookGraph
+from inward.network.layout import Layout
+from inward.network.preprocess import Preprocess
+from inward.network.source import ModuleSource, Source
+from inward.network.trace import Trace, point_key
+from inward.types import Images, Logits, Size
+
+
+class Network:
+    """A network that classifies or encodes images, as named points that can be computed.
+
+    ``net(images)`` gives the logits; ``net.points`` names everything inside;
+    ``net.trace(images, addresses)[address]`` gives activations; ``net.upto(addresses)`` is the
+    network cut after them; ``net.edit(edit)`` another network with changed operations. Images are
+    always in [0, 1]; the network does its own preprocessing. Nothing here changes the module that
+    the network was made from.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        name: str,
+        preprocess: Preprocess,
+        labels: Sequence[str] | None = None,
+        edits: tuple[Edit, ...] = (edits.rewrite_local_response_norm,),
+        ends: tuple[str, ...] | None = None,
+        spec: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name = name
+        self.preprocess = preprocess
+        self.labels = None if labels is None else tuple(labels)
+        self.spec = dict(spec or {})
+        self._source = source
+        self._edits = edits
+        self._ends = ends
+        self._graphs: dict[Size, Graph | HookGraph] = {}
+
+    @classmethod
+    def of(
+        cls,
+        module: nn.Module,
+        *,
+        name: str | None = None,
+        size: Size | int | None = None,
+        channels: int | None = None,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
+        order: str = "rgb",
+        labels: Sequence[str] | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Network:
+        """A network from a PyTorch module in eval mode that takes (N, C, H, W) and returns logits.
+
+        ``size`` (pixels, default 224 x 224) is the size at which the points are listed; other sizes
+        are exported when they come. ``channels`` is read off the first convolution by default.
+        ``mean`` and ``std`` are in [0, 1] units and by default absent (0 and 1). The module stays
+        where it is unless ``device`` or ``dtype`` ask for a copy. ``torch.compile``d and
+        DataParallel modules are unwrapped.
+
+        Raises CallError for a module in train mode, a ScriptModule or a quantized module.
+        """
+        module = unwrap(module)
+        height, width = (size, size) if isinstance(size, int) else size or (224, 224)
+        preprocess = Preprocess(
+            channels=channels or _channels(module), mean=tuple(mean), std=tuple(std), size=(height, width), order=order
+        )
+        label = name or type(module).__name__
+        net = cls(ModuleSource(module, label), name=label, preprocess=preprocess, labels=labels)
+        return net.to(device=device, dtype=dtype)
+
+    def __repr__(self) -> str:
+        height, width = self.preprocess.size
+        return f"<inward.Network {self.name}, {self.preprocess.channels} x {height} x {width}, {self.dtype}, {self.device}>"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._source.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights; images are brought to it."""
+        return self._source.dtype
+
+    @property
+    def size(self) -> Size:
+        """Height and width at which :attr:`points` are listed and pictures are shown to the network."""
+        return self.preprocess.size
+
+    @property
+    def points(self) -> dict[str, Point]:
+        """Every point by its name, in the order of computation, at :attr:`size`."""
+        return self.graph(self.size).points
+
+    @property
+    def is_graph(self) -> bool:
+        """False where the module could not be exported and hooks stand in."""
+        return isinstance(self.graph(self.size), Graph)
+
+    def to(self, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Network:
+        """This network on another device or in another dtype; a copy, where that changes anything."""
+        target = self.device if device is None else pick_device(device)
+        source = self._source.to(target, dtype or self.dtype)
+        return self if source is self._source else self._with(source=source)
+
+    def edit(self, *changes: Edit) -> Network:
+        """Another network with the edits applied to its graph."""
+        return self._with(edits=(*self._edits, *changes))
+
+    def upto(self, addresses: str | Sequence[str]) -> Network:
+        """The network cut after these points, which become its outputs, in this order."""
+        names = [addresses] if isinstance(addresses, str) else list(addresses)
+        points = [point_key(self.resolve(name)) for name in names]
+        return self._with(ends=tuple(points))
+
+    def _with(self, **changes: Any) -> Network:
+        fields = {
+            "source": self._source,
+            "name": self.name,
+            "preprocess": self.preprocess,
+            "labels": self.labels,
+            "edits": self._edits,
+            "ends": self._ends,
+            "spec": self.spec,
+        }
+        return Network(**(fields | changes))
+
+    def graph(self, size: Size) -> Graph | HookGraph:
+        """The graph for this image size, made when it is first asked for."""
+        if size not in self._graphs:
+            graph = self._source.graph(size, self.preprocess.channels)
+            self._warn_of_softmax(graph)
+            for change in self._edits if isinstance(graph, Graph) else _asked(self._edits):
+                graph = graph.edited(change)
+            if self._ends is not None:
+                graph = graph.upto([self._node(graph, end) for end in self._ends])
+            self._graphs[size] = graph
+        return self._graphs[size]
+
+    def _node(self, graph: Graph | HookGraph, end: str) -> str:
+        """The point that a key names; ``class`` keys have no point, and are the graph's outputs."""
+        node = _node_of(graph, parse(end))
+        return next((p.name for p in graph.points.values() if p.node == node), end)
+
+    def _warn_of_softmax(self, graph: Graph | HookGraph) -> None:
+        if isinstance(graph, Graph) and graph.ends_in({"softmax", "log_softmax", "sigmoid"}) and not self._graphs:
+            warnings.warn(
+                f"{self.name} ends in a softmax or a sigmoid, so its scores are probabilities and their "
+                "gradients vanish when it is sure; give the network without it",
+                InwardWarning,
+                stacklevel=4,
+            )
+
+    def resolve(self, address: str, size: Size | None = None) -> Address:
+        """Checks an address against the network and looks up class names.
+
+        Raises CallError naming the nearest valid names, or the range, where there is no such point,
+        unit, place or class.
+        """
+        parsed, size = parse(address), size or self.size
+        graph = self.graph(size)
+        if parsed.output is not None:
+            return self._resolve_class(parsed, graph)
+        name = graph.aliases.get(parsed.point, parsed.point)
+        if name not in graph.points:
+            why = f" (no graph: {graph.reason})" if isinstance(graph, HookGraph) else ""
+            known = [p.name for p in graph.points.values() if p.node]
+            raise CallError(f"{self.name} has no point '{parsed.point}'{why}; the nearest: {nearest(parsed.point, known)}")
+        point = graph.points[name]
+        if not point.node:
+            raise CallError(f"the module '{name}' is never called, so it has no activations")
+        _check_unit(parsed, point, address)
+        return Address(name, parsed.unit, parsed.place)
+
+    def _resolve_class(self, parsed: Address, graph: Graph | HookGraph) -> Address:
+        if self._ends is not None:
+            raise CallError(f"{self.name} was cut after {', '.join(self._ends)}, so it has no classes")
+        if parsed.output is None or parsed.output >= len(graph.outputs):
+            raise CallError(f"{self.name} has {len(graph.outputs)} outputs, counted from 0; there is no {parsed}")
+        unit = parsed.unit if parsed.label is None else class_index(parsed.label, self.labels)
+        count = self.classes(parsed.output)
+        if unit is not None and unit >= count:
+            raise CallError(f"there is no class {unit}; {self.name} has {count} classes, 0 to {count - 1}")
+        return Address("class", unit, output=parsed.output)
+
+    def classes(self, output: int = 0) -> int:
+        """The number of classes, which is the length of the logits."""
+        return int(self._output_shape(output)[-1])
+
+    def _output_shape(self, output: int) -> tuple[int, ...]:
+        graph = self.graph(self.size)
+        node = graph.outputs[output]
+        for point in graph.points.values():
+            if point.node == node and point.shape is not None:
+                return point.shape
+        with torch.no_grad():
+            image = torch.zeros((1, self.preprocess.channels, *self.size), device=self.device)
+            return tuple(self.run(image, ["class" if output == 0 else f"class@{output}"])[0].shape)
+
+    def layout_of(self, parsed: Address, size: Size) -> Layout:
+        """The layout of the point that a resolved address lies in."""
+        if parsed.output is not None:
+            return Layout(("n", "c"))
+        return self.graph(size).points[parsed.point].layout
+
+    def __call__(self, images: Images) -> Logits:
+        """The logits: the network's first output (of a cut network: its first end). Shape (N, K)."""
+        self.preprocess.check(images)
+        graph = self.graph((images.shape[2], images.shape[3]))
+        return graph.run(self._input(images), graph.outputs[:1])[0]
+
+    def trace(self, images: Images, addresses: str | Sequence[str]) -> Trace:
+        """Runs the network as far as the addresses need and keeps what they name.
+
+        Raises CallError for an unknown address or for images that are not float, (N, C, H, W), in [0, 1].
+        """
+        self.preprocess.check(images)
+        names = [addresses] if isinstance(addresses, str) else list(addresses)
+        size = (images.shape[2], images.shape[3])
+        keys = [point_key(self.resolve(name, size)) for name in names]
+        return Trace(self, images, dict(zip(keys, self.run(images, keys), strict=True)))
+
+    def run(self, images: Images, keys: Sequence[str]) -> tuple[Tensor, ...]:
+        """The values of whole points, without any check: the engines' way in."""
+        graph = self.graph((images.shape[2], images.shape[3]))
+        return graph.run(self._input(images), [_node_of(graph, parse(key)) for key in keys])
+
+    def _input(self, images: Images) -> Tensor:
+        return self.preprocess(images.to(self.device), self.dtype)
+
+    def weights_hash(self) -> str:
+        """The SHA-256 of the names, dtypes, shapes and values of all weights."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self._source.weights().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def parameters(self) -> int:
+        """The number of weights, buffers included."""
+        return sum(t.numel() for t in self._source.weights().values())
+
+    def label(self, index: int) -> str:
+        """The name of a class, or its number where the network has no labels."""
+        return self.labels[index] if self.labels and index < len(self.labels) else str(index)
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """The module itself, out of ``torch.compile`` and DataParallel; refuses what has no graph to look into."""
+    if not isinstance(module, nn.Module):
+        raise CallError(f"a network is a torch.nn.Module, not {type(module).__name__}; give the module itself")
+    inner = getattr(module, "_orig_mod", None)
+    if isinstance(inner, nn.Module):
+        return unwrap(inner)
+    if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return unwrap(module.module)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise CallError("a ScriptModule has no modules to look into; give the nn.Module that it was made from")
+    if any("quantized" in type(m).__module__ for m in module.modules()):
+        raise CallError("a quantized network has no gradients; give the float network that it was made from")
+    training = next((n or "the network" for n, m in module.named_modules() if m.training), None)
+    if training is not None:
+        raise CallError(f"{type(module).__name__} is in train mode ({training}); call .eval() on it first")
+    return module
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """``auto`` is CUDA or MPS where there is one, else the CPU. Raises CallError for a device that is not there."""
+    if str(device) != "auto":
+        try:
+            return torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:
+            raise CallError(f"there is no device '{device}' here; give --device cpu or auto") from error
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps", 0) if torch.backends.mps.is_available() else torch.device("cpu")
+
+
+def _channels(module: nn.Module) -> int:
+    for child in module.modules():
+        if isinstance(child, nn.Conv2d):
+            return child.in_channels
+    return 3
+
+
+def _node_of(graph: Graph | HookGraph, parsed: Address) -> str:
+    return graph.points[parsed.point].node if parsed.output is None else graph.outputs[parsed.output]
+
+
+def _asked(changes: tuple[Edit, ...]) -> tuple[Edit, ...]:
+    """Without a graph, the exact rewrites are not needed; what was asked for is refused by name."""
+    return tuple(change for change in changes if change is not edits.rewrite_local_response_norm)
+
+
+def _check_unit(parsed: Address, point: Point, address: str) -> None:
+    if parsed.unit is None:
+        return
+    if point.units is None or point.shape is None:
+        raise CallError(f"'{point.name}' has the shape {point.shape}, in which no axis is known to hold units")
+    if parsed.unit >= point.units:
+        raise CallError(f"there is no unit {parsed.unit} in {point.name}; it has {point.units}, 0 to {point.units - 1}")
+    if parsed.place is None:
+        return
+    grid = point.layout.grid_size(point.shape)
+    if grid is None:
+        raise CallError(f"'{point.name}' has no grid, so '{address}' has no place; leave out @Y,X")
+    if parsed.place[0] >= grid[0] or parsed.place[1] >= grid[1]:
+        raise CallError(f"'{address}' lies outside the grid of {point.name}, which is {grid[0]} x {grid[1]} (Y, X from 0)")

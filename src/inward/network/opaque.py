@@ -1,0 +1,134 @@
+"""What tracing would lose: custom backward passes and blocks without gradient.
+
+``torch.export`` traces through a ``torch.autograd.Function`` and through ``torch.no_grad()``; the
+forward pass stays right and the gradient is wrong without a word. While a network is exported,
+both become opaque operations, which are exchanged for the real ones in the finished graph.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, fx
+
+_LIBRARY = torch.library.Library("inward", "DEF")
+_LIBRARY.define("call(Tensor[] tensors, str key) -> Tensor[]")
+_LIBRARY.define("stop(Tensor x) -> Tensor")
+_CALLS: dict[str, _Call] = {}
+_KEYS = itertools.count()
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of a custom autograd function with its arguments that are no tensors."""
+
+    function: type[torch.autograd.Function]
+    slots: tuple[Any, ...]
+
+    def arguments(self, tensors: list[Tensor]) -> list[Any]:
+        rest = iter(tensors)
+        return [next(rest) if slot is _TENSOR else slot for slot in self.slots]
+
+
+_TENSOR = object()
+
+
+@torch.library.register_fake("inward::call")
+def _fake_call(tensors: list[Tensor], key: str) -> list[Tensor]:
+    call = _CALLS[key]
+    result = _forward_only(call.function, call.arguments(tensors))
+    return [r.clone() for r in (result if isinstance(result, tuple) else (result,))]
+
+
+@torch.library.register_fake("inward::stop")
+def _fake_stop(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _forward_only(function: Any, arguments: list[Any]) -> Any:
+    if function.setup_context is torch.autograd.Function.setup_context:
+        return function.forward(mock.MagicMock(), *arguments)
+    return function.forward(*arguments)
+
+
+@contextmanager
+def recording() -> Iterator[list[str]]:
+    """Within, every custom autograd function becomes one opaque operation; yields their keys."""
+    original = torch.autograd.Function.__dict__["apply"]
+    keys: list[str] = []
+
+    def apply(cls: type[torch.autograd.Function], *args: Any) -> Any:
+        tensors = [a for a in args if isinstance(a, Tensor)]
+        key = str(next(_KEYS))
+        _CALLS[key] = _Call(cls, tuple(_TENSOR if isinstance(a, Tensor) else a for a in args))
+        keys.append(key)
+        results = torch.ops.inward.call(tensors, key)
+        single = not isinstance(_forward_only(cls, list(args)), tuple)
+        return results[0] if single else tuple(results)
+
+    torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment, method-assign]
+    try:
+        yield keys
+    finally:
+        torch.autograd.Function.apply = original  # type: ignore[method-assign]
+
+
+def stop_gradients(program: torch.export.ExportedProgram) -> None:
+    """Marks every value computed where gradients are off, before the blocks are inlined."""
+    _stop_in(program.graph_module, enabled=True)
+
+
+def _stop_in(module: fx.GraphModule, enabled: bool) -> None:
+    for node in list(module.graph.nodes):
+        if node.op != "call_function":
+            continue
+        if "wrap_with_set_grad_enabled" in str(node.target):
+            _stop_in(getattr(module, node.args[1].target), bool(node.args[0]))
+        elif node.target is torch.ops.aten.detach.default or (not enabled and _is_float(node)):
+            _insert_stop(module.graph, node)
+    module.recompile()
+
+
+def _is_float(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _insert_stop(graph: fx.Graph, node: fx.Node) -> None:
+    with graph.inserting_after(node):
+        stop = graph.call_function(torch.ops.inward.stop.default, (node,))
+    stop.meta = dict(node.meta)
+    node.replace_all_uses_with(stop, delete_user_cb=lambda user: user is not stop)
+
+
+def restore(graph: fx.Graph) -> None:
+    """Exchanges the opaque operations for the real ones."""
+    for node in graph.nodes:
+        if node.target is torch.ops.inward.stop.default:
+            node.target = stop_gradient
+        elif node.target is torch.ops.inward.call.default:
+            tensors, key = node.args
+            node.target, node.args = _custom_function(_CALLS[key], len(node.meta["val"])), (tensors,)
+
+
+def stop_gradient(x: Tensor) -> Tensor:
+    """``x`` as a constant: what a ``no_grad`` block or ``detach`` gives."""
+    return x.detach()
+
+
+def _custom_function(call: _Call, count: int) -> Any:
+    """Runs a custom autograd function as its author wrote it."""
+
+    def custom(tensors: list[Tensor]) -> tuple[Tensor, ...]:
+        result = call.function.apply(*call.arguments(tensors))  # type: ignore[attr-defined]
+        return result if isinstance(result, tuple) else (result,)
+
+    custom.__name__ = call.function.__name__
+    custom.single_output = count == 1  # type: ignore[attr-defined]
+    return custom

@@ -1,0 +1,69 @@
+"""What a run of a network gave: address -> tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from inward.errors import CallError
+from inward.network.address import Address
+from inward.network.layout import Layout
+from inward.types import Images
+
+if TYPE_CHECKING:
+    from inward.network.network import Network
+
+
+class Trace(Mapping[str, Tensor]):
+    """Activations by address, differentiable with respect to the images.
+
+    ``trace["mixed4a"]`` is the tensor as the network holds it; ``trace["mixed4a/97"]`` one unit,
+    (N, H, W) where there is a grid (class tokens left out), (N,) for a vector;
+    ``trace["mixed4a/97@6,6"]`` one neuron, (N,). ``trace.images`` are the images in [0, 1].
+    """
+
+    def __init__(self, network: Network, images: Images, values: dict[str, Tensor]) -> None:
+        self.images = images
+        self._network = network
+        self._values = values
+
+    def __getitem__(self, address: str) -> Tensor:
+        parsed = self._network.resolve(address, self._size)
+        value = self._value(parsed, address)
+        if parsed.unit is None:
+            return value
+        unit = self.layout(address).features(value)[:, parsed.unit]
+        return unit if parsed.place is None else unit[:, parsed.place[0], parsed.place[1]]
+
+    def features(self, address: str) -> Tensor:
+        """The whole point as (N, C, ...): features second, then the grid, whatever the network's layout."""
+        return self.layout(address).features(self._value(self._network.resolve(address, self._size), address))
+
+    def layout(self, address: str) -> Layout:
+        """The layout of the point."""
+        return self._network.layout_of(self._network.resolve(address, self._size), self._size)
+
+    def _value(self, parsed: Address, asked: str) -> Tensor:
+        key = point_key(parsed)
+        if key not in self._values:
+            raise CallError(f"'{asked}' was not traced; ask for it in net.trace(images, ['{asked}'])")
+        return self._values[key]
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.images.shape[2], self.images.shape[3]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def point_key(parsed: Address) -> str:
+    """The address of the whole point that an address lies in."""
+    if parsed.output is not None:
+        return "class" if parsed.output == 0 else f"class@{parsed.output}"
+    return parsed.point
