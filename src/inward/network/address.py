@@ -42,7 +42,7 @@ def parse(text: str) -> Address:
     as_class = _CLASS.match(text)
     if as_class:
         output, label = int(as_class["output"] or 0), as_class["label"]
-        if label is not None and label.strip().isdigit():
+        if label is not None and label.strip().isdecimal():
             return Address("class", unit=int(label), output=output)
         return Address("class", output=output, label=label)
     match = _PLACE.match(text)

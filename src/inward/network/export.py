@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
@@ -95,18 +96,32 @@ def export(module: nn.Module, image: Tensor) -> Graph:
         program = torch.export.export(
             recorder, (example,), strict=False, dynamic_shapes={"image": {0: torch.export.Dim.DYNAMIC}}
         )
-    with _quiet():
-        opaque.stop_gradients(program)
-        program = program.run_decompositions({})
-    return _Builder(program, recording.found, module).build()
+    _check_batch(program)
+    return _Builder(_decomposed(program), recording.found, module).build()
 
 
 def from_program(program: torch.export.ExportedProgram) -> Graph:
     """The graph of an exported program; what a module gave is read off the flow of data."""
+    return _Builder(_decomposed(program), [], None).build()
+
+
+def _decomposed(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The functional form, with gradients as in the module."""
     with _quiet():
-        opaque.stop_gradients(program)
-        program = program.run_decompositions({})
-    return _Builder(program, [], None).build()
+        opaque.keep_blocks(program)
+        return program.run_decompositions({torch.ops.aten.copy.default: _copy})
+
+
+def _copy(target: Tensor, source: Tensor, *_: Any) -> Tensor:
+    """What writing into a slice becomes; the operation itself has no derivative."""
+    return source.to(target.dtype).expand_as(target).clone(memory_format=torch.contiguous_format)
+
+
+def _check_batch(program: torch.export.ExportedProgram) -> None:
+    """Refuses a graph that holds for some sizes of the batch only: the branch not taken is not in it."""
+    for bounds in program.range_constraints.values():
+        if bounds.lower > 2 or not math.isinf(bounds.upper):
+            raise ValueError(f"it branches on the size of the batch (from {bounds.lower} to {bounds.upper})")
 
 
 @contextlib.contextmanager
@@ -127,7 +142,10 @@ def _quiet() -> Iterator[None]:
 
 @dataclass
 class _Call:
+    """A tensor that a module call gave: the point's name, and the call's own."""
+
     name: str
+    owner: str
     module: str
     node: fx.Node
     note: str = ""
@@ -143,7 +161,8 @@ class _Builder:
         outputs = self._outputs()
         split = len(outputs) - len(found)
         self.outputs = [node for node in outputs[:split] if isinstance(node, fx.Node)]
-        self.records: list[fx.Node] = outputs[split:]
+        # Where gradients are off, the record itself is stopped: the clone is behind that.
+        self.records: list[fx.Node] = [r.args[0] if opaque.is_stop(r) else r for r in outputs[split:]]
         self.used = ancestors(self.outputs)
         self.calls = Calls(ROOT if module is not None else "")
         self.owner: dict[fx.Node, str] = {}
@@ -184,20 +203,24 @@ class _Builder:
         opaque.restore(self.graph)
         layouts = infer(self.graph.nodes, self.image)
         points = self._module_points(calls, layouts)
-        aliases = self._add_operations(points, {c.node for c in calls}, layouts)
+        aliases = self._add_operations(points, _given(calls), layouts)
         self._add_silent_modules(points)
         ordered = self._in_order(points)
         graph, outputs = self._finish(points)
         return Graph(graph, ordered, outputs, aliases)
 
     def _module_calls(self) -> list[_Call]:
-        calls = []
-        for record, (kind, suffix) in zip(self.records, self.found, strict=True):
-            name = self.calls.name(record) + suffix
-            node = record.args[0]
+        calls: list[_Call] = []
+        owners = [self.calls.name(record) for record in self.records]
+        # A tuple's first tensor and a child called "0" would share a name; the child keeps it.
+        taken = {owner for owner, (_, suffix) in zip(owners, self.found, strict=True) if not suffix}
+        for record, owner, (kind, suffix) in zip(self.records, owners, self.found, strict=True):
+            name = numbered(owner + suffix, taken) if suffix else owner
+            taken.add(name)
+            node: Any = record.args[0]
             inside = self.owner.get(node, "")
-            note = "" if inside == name or inside.startswith(name + ".") or not suffix == "" else "returns its input"
-            calls.append(_Call(name, kind, node, note))
+            own = inside == owner or inside.startswith(owner + ".")
+            calls.append(_Call(name, owner, kind, node, "" if own or suffix else "returns its input"))
         return calls
 
     def _calls_by_flow(self) -> list[_Call]:
@@ -208,15 +231,14 @@ class _Builder:
             given = [n for n in inside if isinstance(n.meta.get("val"), Tensor) and not set(n.users) <= inside]
             given.sort(key=list(self.owner).index)
             for index, node in enumerate(given):
-                calls.append(_Call(name if len(given) == 1 else f"{name}.{index}", kind, node))
+                calls.append(_Call(name if len(given) == 1 else f"{name}.{index}", name, kind, node))
         return calls
 
     def _module_points(self, calls: list[_Call], layouts: dict[fx.Node, Layout]) -> dict[str, Point]:
         points: dict[str, Point] = {}
         spent = self._spent()
         for call in calls:
-            owner = call.name if call.name in spent else call.name.rpartition(".")[0]
-            madds, parameters = spent.get(owner, (0, 0))
+            madds, parameters = spent.get(call.owner, (0, 0))
             points[call.name] = self._point(call.name, "module", call.module, call.node, layouts, call.note, parameters, madds)
         return points
 
@@ -258,21 +280,21 @@ class _Builder:
         )
 
     def _add_operations(
-        self, points: dict[str, Point], covered: set[fx.Node], layouts: dict[fx.Node, Layout]
+        self, points: dict[str, Point], given: dict[fx.Node, str], layouts: dict[fx.Node, Layout]
     ) -> dict[str, str]:
         """Operations become points, but for those that are their module's output: these are aliases."""
         aliases: dict[str, str] = {}
         names: dict[fx.Node, str] = {}
         live = self._depends_on_image()
-        by_node = {p.node: p.name for p in reversed(points.values())}
         for node in self.graph.nodes:
             if node not in live or node in self.records or node.op != "call_function":
                 continue
             name = self._operation_name(node, names, points, aliases)
             if name is None:
                 continue
-            if node in covered and by_node[node.name].startswith(self.owner.get(node, "")) and self.owner.get(node):
-                aliases[name] = by_node[node.name]
+            owner = self.owner.get(node)
+            if owner and given.get(node, "").startswith(owner):
+                aliases[name] = given[node]
             else:
                 madds, parameters = cost.multiply_adds(node), sum(cost.weights(node).values())
                 points[name] = self._point(name, "operation", op_name(node), node, layouts, "", parameters, madds)
@@ -325,6 +347,16 @@ class _Builder:
         self.graph.eliminate_dead_code()
         module = fx.GraphModule(self.tensors, self.graph)  # type: ignore[arg-type]
         return module, [node.name for node in self.outputs]
+
+
+def _given(calls: list[_Call]) -> dict[fx.Node, str]:
+    """The operations that are a module's output (of the innermost such module), stopped or not."""
+    given: dict[fx.Node, str] = {}
+    for call in calls:
+        given.setdefault(call.node, call.name)
+        if call.node.target is opaque.stop_gradient:
+            given.setdefault(call.node.all_input_nodes[0], call.name)
+    return given
 
 
 def op_name_is(node: fx.Node, name: str) -> bool:

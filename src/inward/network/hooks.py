@@ -18,6 +18,7 @@ from inward.errors import CallError
 from inward.network.export import flat_tensors, named_tensors
 from inward.network.graph import Point
 from inward.network.layout import of_module
+from inward.network.naming import numbered
 
 OUTPUT = "output:"
 
@@ -39,13 +40,12 @@ class HookGraph:
     def _survey(self, image: Tensor) -> list[Point]:
         points: list[Point] = []
 
-        def visit(name: str, module: nn.Module, output: Any) -> bool:
-            for suffix, tensor in named_tensors(output):
+        def visit(module: nn.Module, given: dict[str, Tensor]) -> bool:
+            count = sum(p.numel() for p in module.parameters())
+            for name, tensor in given.items():
                 shape = (1, *tensor.shape[1:])
                 layout = of_module(module, shape)
-                count = sum(p.numel() for p in module.parameters())
-                full = name + suffix
-                points.append(Point(full, "module", type(module).__name__, shape, layout, count, node=full))
+                points.append(Point(name, "module", type(module).__name__, shape, layout, count, node=name))
             return False
 
         with torch.no_grad():
@@ -59,10 +59,8 @@ class HookGraph:
         values: dict[str, Tensor] = {}
         to_the_end = len(wanted) < len(set(nodes))
 
-        def visit(name: str, _: nn.Module, output: Any) -> bool:
-            for suffix, tensor in named_tensors(output):
-                if name + suffix in wanted:
-                    values[name + suffix] = tensor
+        def visit(_: nn.Module, given: dict[str, Tensor]) -> bool:
+            values.update({name: tensor for name, tensor in given.items() if name in wanted})
             return not to_the_end and wanted <= set(values)
 
         outputs = self._forward(image, visit)
@@ -72,11 +70,12 @@ class HookGraph:
             raise CallError(f"the module '{missing[0]}' was not called for this image")
         return tuple(values[n] for n in nodes)
 
-    def _forward(self, image: Tensor, visit: Callable[[str, nn.Module, Any], bool]) -> list[Tensor]:
+    def _forward(self, image: Tensor, visit: Callable[[nn.Module, dict[str, Tensor]], bool]) -> list[Tensor]:
         """Runs the module with its weights as constants and its buffers as copies."""
         names = {id(m): n for n, m in reversed(list(self._module.named_modules()))}
         stack: list[tuple[str, str]] = []
         counts: Counter[str] = Counter()
+        taken: set[str] = set()
 
         def enter(module: nn.Module, _: Any) -> None:
             stack.append((names[id(module)], _call_name(names[id(module)], stack, counts)))
@@ -84,7 +83,9 @@ class HookGraph:
         def leave(module: nn.Module, _: Any, output: Any) -> Any:
             _, name = stack.pop()
             kept = _cloned(output)
-            if visit(name, module, kept):
+            given = {numbered(name + suffix, taken): tensor for suffix, tensor in named_tensors(kept)}
+            taken.update(given)
+            if visit(module, given):
                 raise _Done
             # Downstream works on a copy, so that what was captured cannot be overwritten and is
             # still what the rest of the network depends on.
@@ -93,10 +94,8 @@ class HookGraph:
         inside = [m for m in self._module.modules() if m is not self._module]
         handles = [m.register_forward_pre_hook(enter) for m in inside]
         handles += [m.register_forward_hook(leave) for m in inside]
-        state = {n: p.detach() for n, p in self._module.named_parameters()}
-        state |= {n: b.detach().clone() for n, b in self._module.named_buffers()}
         try:
-            return flat_tensors(torch.func.functional_call(self._module, state, (image,)))
+            return flat_tensors(torch.func.functional_call(self._module, state_of(self._module), (image,)))
         except _Done:
             return []
         finally:
@@ -121,6 +120,12 @@ class HookGraph:
     def count(self, target: str) -> int:
         """No operation is known by name here."""
         return 0
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """What one run reads: the weights as constants, and the buffers as copies that it may update."""
+    state = {n: p.detach() for n, p in module.named_parameters()}
+    return state | {n: b.detach().clone() for n, b in module.named_buffers()}
 
 
 def _call_name(path: str, stack: list[tuple[str, str]], counts: Counter[str]) -> str:

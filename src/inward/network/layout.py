@@ -139,7 +139,7 @@ def op_name(node: fx.Node) -> str:
     name = name.removesuffix("_legit_no_training").removeprefix("_native_").removeprefix("native_").lstrip("_")
     if name.startswith("upsample"):
         return "interpolate"
-    return {"unsafe_view": "view", "div_": "div", "adaptive_avg_pool2d": "adaptive_avg_pool2d"}.get(name, name)
+    return {"unsafe_view": "view", "to_copy": "to"}.get(name, name)
 
 
 def _source(node: fx.Node, shape: tuple[int, ...], found: dict[fx.Node, Layout]) -> fx.Node | None:
@@ -320,5 +320,9 @@ _RULES = {
 def of_module(module: torch.nn.Module, shape: Sequence[int]) -> Layout:
     """The layout of a module's output where there is no graph: by its kind and the rank."""
     last = isinstance(module, (torch.nn.Linear, torch.nn.LayerNorm))
-    by_rank = {2: "nc", 3: "ntc", 4: "nyxc" if last else "ncyx"}
-    return Layout(tuple(by_rank.get(len(shape), "?" * len(shape))))
+    return Layout(tuple("nyxc")) if last and len(shape) == 4 else by_rank(shape)
+
+
+def by_rank(shape: Sequence[int]) -> Layout:
+    """The layout that a tensor of this many axes most likely has."""
+    return Layout(tuple({2: "nc", 3: "ntc", 4: "ncyx"}.get(len(shape), "?" * len(shape))))

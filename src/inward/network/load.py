@@ -24,7 +24,10 @@ from inward.types import Size
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _FORMS = "torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory or file.pt2"
-_OWN = {"inception_v1": "inward.nets.inception_v1:inception_v1"}
+_OWN = {
+    "inception_v1": "inward.nets.inception_v1:inception_v1",
+    "digits": "inward.nets.digits:digits",
+}
 _TOP_BYTES = 64 * 1024 * 1024
 
 
@@ -184,7 +187,9 @@ def _factory(spec: str) -> _Found:
     if not isinstance(made, nn.Module):
         raise CallError(f"{spec} returned {type(made).__name__}; it must return a torch.nn.Module")
     preprocess = {k: v for k in ("mean", "std", "size", "channels") if (v := getattr(factory, k, None)) is not None}
-    labels = _imagenet_labels() if where.startswith("inward.nets.inception") else None
+    labels = getattr(factory, "labels", None)
+    if where == "inward.nets.inception_v1":
+        labels = _imagenet_labels()
     return _Found(made, preprocess, labels)
 
 

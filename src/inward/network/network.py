@@ -8,18 +8,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from inward.errors import CallError, InwardWarning
-from inward.network import edit as edits
 from inward.network.address import Address, class_index, nearest, parse
 from inward.network.graph import Edit, Graph, Point
 from inward.network.hooks import HookGraph
-from inward.network.layout import Layout
+from inward.network.layout import UNKNOWN, Layout, by_rank
 from inward.network.preprocess import Preprocess
 from inward.network.source import ModuleSource, Source
 from inward.network.trace import Trace, point_key
-from inward.types import Images, Logits, Size
+from inward.types import Images, Size
 
 
 class Network:
@@ -39,7 +39,7 @@ class Network:
         name: str,
         preprocess: Preprocess,
         labels: Sequence[str] | None = None,
-        edits: tuple[Edit, ...] = (edits.rewrite_local_response_norm,),
+        edits: tuple[Edit, ...] = (),
         ends: tuple[str, ...] | None = None,
         spec: Mapping[str, Any] | None = None,
     ) -> None:
@@ -148,7 +148,7 @@ class Network:
         if size not in self._graphs:
             graph = self._source.graph(size, self.preprocess.channels)
             self._warn_of_softmax(graph)
-            for change in self._edits if isinstance(graph, Graph) else _asked(self._edits):
+            for change in self._edits:
                 graph = graph.edited(change)
             if self._ends is not None:
                 graph = graph.upto([self._node(graph, end) for end in self._ends])
@@ -161,7 +161,8 @@ class Network:
         return next((p.name for p in graph.points.values() if p.node == node), end)
 
     def _warn_of_softmax(self, graph: Graph | HookGraph) -> None:
-        if isinstance(graph, Graph) and graph.ends_in({"softmax", "log_softmax", "sigmoid"}) and not self._graphs:
+        told, self._source.told = self._source.told, True
+        if not told and isinstance(graph, Graph) and graph.ends_in({"softmax", "log_softmax", "sigmoid"}):
             warnings.warn(
                 f"{self.name} ends in a softmax or a sigmoid, so its scores are probabilities and their "
                 "gradients vanish when it is sure; give the network without it",
@@ -202,26 +203,36 @@ class Network:
         return Address("class", unit, output=parsed.output)
 
     def classes(self, output: int = 0) -> int:
-        """The number of classes, which is the length of the logits."""
-        return int(self._output_shape(output)[-1])
+        """The number of classes, which is the length of the logits.
 
-    def _output_shape(self, output: int) -> tuple[int, ...]:
+        Raises CallError where the output has no axis of classes.
+        """
+        shape, layout = self._output(output)
+        if not layout.has_units:
+            raise CallError(f"{self.name} gives a tensor of shape {shape}, in which no axis is known to hold classes")
+        return layout.units(shape)
+
+    def _output(self, output: int) -> tuple[tuple[int, ...], Layout]:
+        """Shape (for a batch of one) and layout of an output."""
         graph = self.graph(self.size)
         node = graph.outputs[output]
-        for point in graph.points.values():
-            if point.node == node and point.shape is not None:
-                return point.shape
-        with torch.no_grad():
+        found = [(p.shape, p.layout) for p in graph.points.values() if p.node == node and p.shape is not None]
+        if found:
+            shape, layout = found[0]
+        else:
             image = torch.zeros((1, self.preprocess.channels, *self.size), device=self.device)
-            return tuple(self.run(image, ["class" if output == 0 else f"class@{output}"])[0].shape)
+            with torch.no_grad():
+                shape = tuple(self.run(image, ["class" if output == 0 else f"class@{output}"])[0].shape)
+            layout = UNKNOWN
+        return shape, layout if layout.has_units else by_rank(shape)
 
     def layout_of(self, parsed: Address, size: Size) -> Layout:
         """The layout of the point that a resolved address lies in."""
         if parsed.output is not None:
-            return Layout(("n", "c"))
+            return self._output(parsed.output)[1]
         return self.graph(size).points[parsed.point].layout
 
-    def __call__(self, images: Images) -> Logits:
+    def __call__(self, images: Images) -> Float[Tensor, "n ..."]:
         """The logits: the network's first output (of a cut network: its first end). Shape (N, K)."""
         self.preprocess.check(images)
         graph = self.graph((images.shape[2], images.shape[3]))
@@ -304,11 +315,6 @@ def _channels(module: nn.Module) -> int:
 
 def _node_of(graph: Graph | HookGraph, parsed: Address) -> str:
     return graph.points[parsed.point].node if parsed.output is None else graph.outputs[parsed.output]
-
-
-def _asked(changes: tuple[Edit, ...]) -> tuple[Edit, ...]:
-    """Without a graph, the exact rewrites are not needed; what was asked for is refused by name."""
-    return tuple(change for change in changes if change is not edits.rewrite_local_response_norm)
 
 
 def _check_unit(parsed: Address, point: Point, address: str) -> None:

@@ -7,6 +7,7 @@ both become opaque operations, which are exchanged for the real ones in the fini
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor, fx
+from torch.autograd.function import _SingleLevelFunction
 
 _LIBRARY = torch.library.Library("inward", "DEF")
 _LIBRARY.define("call(Tensor[] tensors, str key) -> Tensor[]")
@@ -60,7 +62,6 @@ def _forward_only(function: Any, arguments: list[Any]) -> Any:
 @contextmanager
 def recording() -> Iterator[list[str]]:
     """Within, every custom autograd function becomes one opaque operation; yields their keys."""
-    original = torch.autograd.Function.__dict__["apply"]
     keys: list[str] = []
 
     def apply(cls: type[torch.autograd.Function], *args: Any) -> Any:
@@ -72,15 +73,21 @@ def recording() -> Iterator[list[str]]:
         single = not isinstance(_forward_only(cls, list(args)), tuple)
         return results[0] if single else tuple(results)
 
-    torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment, method-assign]
+    # One level below `Function`, so that it is reached through `act = MyFunction.apply` too, the
+    # bound method that many networks keep.
+    _SingleLevelFunction.apply = classmethod(apply)  # type: ignore[attr-defined]
     try:
         yield keys
     finally:
-        torch.autograd.Function.apply = original  # type: ignore[method-assign]
+        del _SingleLevelFunction.apply  # type: ignore[attr-defined]
 
 
-def stop_gradients(program: torch.export.ExportedProgram) -> None:
-    """Marks every value computed where gradients are off, before the blocks are inlined."""
+def keep_blocks(program: torch.export.ExportedProgram) -> None:
+    """Prepares the blocks of a program (``no_grad``, ``autocast``) for being inlined.
+
+    Marks every value computed where gradients are off, and has the blocks interpreted, node by
+    node, so that what is inlined still knows its module.
+    """
     _stop_in(program.graph_module, enabled=True)
 
 
@@ -88,11 +95,29 @@ def _stop_in(module: fx.GraphModule, enabled: bool) -> None:
     for node in list(module.graph.nodes):
         if node.op != "call_function":
             continue
-        if "wrap_with_set_grad_enabled" in str(node.target):
-            _stop_in(getattr(module, node.args[1].target), bool(node.args[0]))
-        elif node.target is torch.ops.aten.detach.default or (not enabled and _is_float(node)):
+        blocks = _blocks(module, node)
+        for block in blocks:
+            _stop_in(block, bool(node.args[0]) if "wrap_with_set_grad_enabled" in str(node.target) else enabled)
+            block.forward = functools.partial(_interpret, block)
+        if not blocks and (node.target is torch.ops.aten.detach.default or (not enabled and _is_float(node))):
             _insert_stop(module.graph, node)
     module.recompile()
+
+
+def _blocks(module: fx.GraphModule, node: fx.Node) -> list[fx.GraphModule]:
+    """The graphs that a higher-order operation runs."""
+    held = [getattr(module, str(i.target)) for i in node.all_input_nodes if i.op == "get_attr"]
+    return [h for h in held if isinstance(h, fx.GraphModule)]
+
+
+def _interpret(block: fx.GraphModule, *args: Any) -> Any:
+    with fx.traceback.preserve_node_meta():
+        return fx.Interpreter(block).run(*args)
+
+
+def is_stop(node: fx.Node) -> bool:
+    """Whether a node marks a value as a constant."""
+    return node.target is torch.ops.inward.stop.default
 
 
 def _is_float(node: fx.Node) -> bool:
@@ -110,7 +135,7 @@ def _insert_stop(graph: fx.Graph, node: fx.Node) -> None:
 def restore(graph: fx.Graph) -> None:
     """Exchanges the opaque operations for the real ones."""
     for node in graph.nodes:
-        if node.target is torch.ops.inward.stop.default:
+        if is_stop(node):
             node.target = stop_gradient
         elif node.target is torch.ops.inward.call.default:
             tensors, key = node.args

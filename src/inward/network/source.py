@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from inward.errors import CallError, InwardWarning
+from inward.network.edit import rewrite_local_response_norm
 from inward.network.export import export, flat_tensors, from_program
 from inward.network.graph import Graph
-from inward.network.hooks import HookGraph
+from inward.network.hooks import HookGraph, state_of
 from inward.types import Size
 
 # Sizes that are tried when a network refuses the one asked for, to name some that it takes.
@@ -27,6 +28,7 @@ class Source(Protocol):
     device: torch.device
     dtype: torch.dtype
     sizes: Size | None
+    told: bool
 
     def graph(self, size: Size, channels: int) -> Graph | HookGraph: ...
     def to(self, device: torch.device, dtype: torch.dtype) -> Source: ...
@@ -34,15 +36,16 @@ class Source(Protocol):
 
 
 class ModuleSource:
-    """A PyTorch module. It is run, never changed; its weights are shared, not copied."""
+    """A PyTorch module. What runs is a copy that shares its weights, so that the module is never changed."""
 
     sizes: Size | None = None
+    told = False
 
     def __init__(self, module: nn.Module, name: str) -> None:
-        self.module, self.name = module, name
+        self.module, self.name = _sharing(module), name
         tensor = next((t for t in [*module.parameters(), *module.buffers()] if t.is_floating_point()), None)
         self.device = torch.device("cpu") if tensor is None else tensor.device
-        self.dtype = torch.get_default_dtype() if tensor is None else tensor.dtype
+        self.dtype = _dtype(module, torch.get_default_dtype())
         self._graphs: dict[Size, Graph | HookGraph] = {}
         self._reason: str | None = None
 
@@ -67,8 +70,8 @@ class ModuleSource:
     def _make(self, image: Tensor) -> Graph | HookGraph:
         if self._reason is None:
             try:
-                graph = export(self.module, image)
-                self._reason = difference(self.module, graph, image)
+                graph = export(self.module, image).edited(rewrite_local_response_norm)
+                self._reason = difference(self._reference(image), graph, image)
                 if self._reason is None:
                     return graph
             except Exception as error:  # export raises anything at all
@@ -85,15 +88,19 @@ class ModuleSource:
             self._refuse_size(image, error)
             raise
 
+    def _reference(self, image: Tensor) -> nn.Module:
+        """What the graph must agree with: the module, in float32 where it lacks operations in its dtype."""
+        short = self.dtype in (torch.bfloat16, torch.float16)
+        return copy.deepcopy(self.module).float() if short and not _takes(self.module, image) else self.module
+
     def _refuse_size(self, image: Tensor, error: Exception) -> None:
         """Where the module itself cannot take the image, that is the error."""
-        state = {n: p.detach() for n, p in self.module.named_parameters()}
-        if _takes(self.module, state, image):
+        if _takes(self.module, image):
             return
         height, width = image.shape[2:]
         if _mixed(self.module):
             raise CallError(f"{self.name} mixes dtypes ({_mixed(self.module)}) and does not run; give dtype=") from error
-        possible = [s for s in _USUAL if _takes(self.module, state, image.new_zeros(1, image.shape[1], s, s))]
+        possible = [s for s in _USUAL if _takes(self.module, image.new_zeros(1, image.shape[1], s, s))]
         if not possible:
             raise CallError(f"{self.name} does not run on {image.shape[1]}-channel {self.dtype} images: {_first_line(error)}") from error
         sizes = ", ".join(f"{s} x {s}" for s in possible)
@@ -102,6 +109,8 @@ class ModuleSource:
 
 class ProgramSource:
     """A ``torch.export`` program from a ``.pt2`` file, at the size and dtype that it was exported with."""
+
+    told = False
 
     def __init__(self, program: torch.export.ExportedProgram, name: str) -> None:
         self.program, self.name = program, name
@@ -128,7 +137,7 @@ class ProgramSource:
             taken = f"{self.sizes[0]} x {self.sizes[1]}"
             raise CallError(f"{self.name} cannot take images of {size[0]} x {size[1]}; it takes {taken}")
         if self._graph is None:
-            self._graph = from_program(self.program)
+            self._graph = from_program(self.program).edited(rewrite_local_response_norm)
         return self._graph
 
 
@@ -149,11 +158,9 @@ def difference(module: nn.Module, graph: Graph, image: Tensor) -> str | None:
     """
     tolerance = _TOLERANCE.get(image.dtype, 0.1)
     noise = torch.rand((3, *image.shape[1:]), generator=torch.Generator().manual_seed(1)).to(image)
-    state = {n: p.detach() for n, p in module.named_parameters()}
-    state |= {n: b.detach().clone() for n, b in module.named_buffers()}
     for batch in (image, noise):
         ours = _answers(lambda x: list(graph.run(x, graph.outputs)), batch)
-        theirs = _answers(lambda x: flat_tensors(torch.func.functional_call(module, state, (x,))), batch)
+        theirs = _answers(lambda x: _run(module, x), batch.to(_dtype(module, batch.dtype)))
         for what, a, b in zip(("output", "gradient"), ours, theirs, strict=True):
             if a.shape != b.shape:
                 return f"its {what} has another shape for a batch of {len(batch)}"
@@ -161,6 +168,15 @@ def difference(module: nn.Module, graph: Graph, image: Tensor) -> str | None:
             if not gap <= tolerance * scale + 1e-30 and not (a.isnan() & b.isnan()).any():
                 return f"the {what} of the graph differs by {gap:.2g} from the module's for a batch of {len(batch)}"
     return None
+
+
+def _run(module: nn.Module, image: Tensor) -> list[Tensor]:
+    return flat_tensors(torch.func.functional_call(module, state_of(module), (image,)))
+
+
+def _dtype(module: nn.Module, otherwise: torch.dtype) -> torch.dtype:
+    tensors = [*module.parameters(), *module.buffers()]
+    return next((t.dtype for t in tensors if t.is_floating_point()), otherwise)
 
 
 def _answers(run: Any, batch: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,10 +193,22 @@ def _answers(run: Any, batch: Tensor) -> tuple[Tensor, Tensor]:
     return flat.detach(), torch.zeros_like(image) if gradient is None else gradient
 
 
-def _takes(module: nn.Module, state: dict[str, Tensor], image: Tensor) -> bool:
+def _sharing(module: nn.Module) -> nn.Module:
+    """A copy of the module with the same tensors: what it does to itself when it runs stays there.
+
+    A module that cannot be copied (it holds a lock or an open file) is run as it is.
+    """
+    held = [v for m in module.modules() for kept in (m._parameters, m._buffers, vars(m)) for v in kept.values()]
+    try:
+        return copy.deepcopy(module, {id(v): v for v in held if isinstance(v, Tensor)})
+    except Exception:
+        return module
+
+
+def _takes(module: nn.Module, image: Tensor) -> bool:
     try:
         with torch.no_grad():
-            torch.func.functional_call(module, state, (image,))
+            _run(module, image)
     except Exception:
         return False
     return True

@@ -1,0 +1,117 @@
+"""The architecture of a network, as data and as a tree of text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.text import Text
+from rich.tree import Tree
+
+from inward.network.graph import Point
+from inward.network.network import Network
+
+
+def points_table(net: Network) -> list[dict[str, Any]]:
+    """Every point as plain data: name, kind, shape (for a batch of one), layout, parameters,
+    multiply-adds, module, source line, and a note where something is unusual.
+    """
+    return [
+        {
+            "name": p.name,
+            "kind": p.kind,
+            "shape": None if p.shape is None else list(p.shape),
+            "layout": p.layout.kind if p.shape is not None else None,
+            "units": p.units,
+            "parameters": p.parameters,
+            "multiply_adds": p.multiply_adds,
+            "module": p.module,
+            "source": p.source,
+            "note": p.note,
+        }
+        for p in net.points.values()
+    ]
+
+
+def totals(net: Network) -> dict[str, int]:
+    """Parameters and multiply-adds (of one image) of the whole network."""
+    graph = net.graph(net.size)
+    outer = [p for p in net.points.values() if _outermost(p.name, net.points)]
+    return {
+        "points": len(net.points),
+        "parameters": net.parameters,
+        "multiply_adds": graph.multiply_adds if hasattr(graph, "multiply_adds") else sum(p.multiply_adds for p in outer),
+    }
+
+
+def _outermost(name: str, points: dict[str, Point]) -> bool:
+    parts = name.split(".")
+    return not any(".".join(parts[:depth]) in points for depth in range(1, len(parts)))
+
+
+def tree(net: Network) -> Tree:
+    """The points as a tree of modules, for the terminal."""
+    whole = totals(net)
+    height, width = net.size
+    head = Text.assemble(
+        (net.name, "bold"),
+        f"  {net.preprocess.channels} x {height} x {width}"
+        f"  {_count(whole['parameters'])} parameters  {_count(whole['multiply_adds'])} multiply-adds",
+    )
+    root = Tree(head)
+    branches: dict[str, Tree] = {}
+    _grow(root, "", net.points, branches)
+    return root
+
+
+def _grow(root: Tree, _: str, points: dict[str, Point], branches: dict[str, Tree]) -> None:
+    """Adds every point below its nearest ancestor; a parent that is no point gets a plain line."""
+    parents = {name.rpartition(".")[0] for name in points}
+    for name in _by_path(list(points)):
+        parent = _parent(root, name, points, branches)
+        line = parent.add(_line(name, points[name]))
+        if name in parents:
+            branches[name] = line
+
+
+def _parent(root: Tree, name: str, points: dict[str, Point], branches: dict[str, Tree]) -> Tree:
+    path = name.rpartition(".")[0]
+    if not path:
+        return root
+    if path not in branches:
+        above = _parent(root, path, points, branches)
+        branches[path] = above.add(Text(path.rpartition(".")[2], style="bold"))
+    return branches[path]
+
+
+def _by_path(names: list[str]) -> list[str]:
+    """Parents before their children, else in the order of computation (a module ends after its parts)."""
+    first: dict[str, int] = {}
+    for position, name in enumerate(names):
+        parts = name.split(".")
+        for depth in range(1, len(parts) + 1):
+            first.setdefault(".".join(parts[:depth]), position)
+    def key(name: str) -> list[tuple[int, str]]:
+        parts = name.split(".")
+        paths = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+        return [(first[path], path) for path in paths]
+    return sorted(names, key=key)
+
+
+def _line(name: str, point: Point) -> Text:
+    kind = "bold" if point.kind == "module" else "italic"
+    shape = "" if point.shape is None else " x ".join(map(str, point.shape[1:])) or "one number"
+    text = Text.assemble((name.rpartition(".")[2], kind), (f"  {point.module}", "cyan"), f"  {shape}")
+    if point.parameters:
+        text.append(f"  {_count(point.parameters)} parameters", "dim")
+    if point.multiply_adds:
+        text.append(f"  {_count(point.multiply_adds)} multiply-adds", "dim")
+    if point.note:
+        text.append(f"  ({point.note})", "yellow")
+    return text
+
+
+def _count(number: int) -> str:
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number)

@@ -1,0 +1,189 @@
+"""The command line. It holds no mathematics: what it does can be called from Python."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+from rich.table import Table
+
+from inward import architecture
+from inward.commands import command, examples, families, progress_bar
+from inward.errors import CallError, InwardError, InwardWarning
+from inward.methods.predict import Prediction, predict
+from inward.methods.table import TABLE
+from inward.options import Shared
+from inward.pictures import find, read
+from inward.version import VERSION
+
+_BATCH = 32
+app = App(
+    name="inward",
+    help="See inside image networks: what a unit looks for, why this answer, where it is fragile.",
+    help_epilogue="Start with `inward demo`. `inward COMMAND --help` has examples.",
+    version=VERSION,
+    help_format="plaintext",
+)
+for _family in families():
+    app.command(command(_family), name=_family, help_epilogue=examples(_family))
+
+
+@app.command(help_epilogue=examples("show"))
+def show(model: str, /, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False, shared: Shared = Shared()) -> int:  # noqa: B008
+    """The architecture of a network: a tree of its points with shapes, parameters and multiply-adds.
+
+    No weights are needed, so none are looked for unless --weights names them.
+
+    Args:
+        model: torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory or file.pt2.
+        as_json: print a JSON list of every point instead.
+        shared: how the network is made.
+    """
+    net = shared.network(model, weights=None if model.endswith(".pt2") or ":" in model else "random")
+    if as_json:
+        print(json.dumps(architecture.points_table(net), indent=1))
+    else:
+        Console(soft_wrap=True).print(architecture.tree(net))
+    return 0
+
+
+@app.command(name="predict", help_epilogue=examples("predict"))
+def predict_command(
+    model: str,
+    /,
+    *image: str,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    shared: Shared = Shared(),  # noqa: B008
+) -> int:
+    """The five most probable classes of pictures.
+
+    Args:
+        model: torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory or file.pt2.
+        image: one or more pictures, or folders of them.
+        as_json: print one JSON object a line instead: {"file", "top": [{"class", "label", "probability"}]}.
+        shared: how the network is made.
+    """
+    if not image:
+        raise CallError("there is nothing to predict; name one or more pictures, or a folder of them")
+    files = find(image)
+    net = shared.network(model)
+    with progress_bar(Console(stderr=True)) as bar:
+        task = bar.add_task("predict", total=len(files))
+        for start in range(0, len(files), _BATCH):
+            batch = files[start : start + _BATCH]
+            for file, top in zip(batch, predict(net, read(batch, net).to(net.device)), strict=True):
+                print(_as_json(file, top) if as_json else _as_text(file, top), flush=True)
+            bar.advance(task, len(batch))
+    return 0
+
+
+def _as_json(file: Path, top: list[Prediction]) -> str:
+    best = [{"class": p.index, "label": p.label, "probability": p.probability} for p in top]
+    return json.dumps({"file": str(file), "top": best}, ensure_ascii=False)
+
+
+def _as_text(file: Path, top: list[Prediction]) -> str:
+    return "\n".join([str(file), *(f"  {p.probability:6.1%}  {p.label} (class:{p.index})" for p in top)])
+
+
+@app.command(help_epilogue=examples("rerun"))
+def rerun(
+    manifest: Path, /, *, out: Path | None = None, trust: bool = False, device: str | None = None
+) -> int:
+    """Compute a saved result again from its manifest, and say by how much it differs.
+
+    Args:
+        manifest: a manifest.json, or the folder that holds it.
+        out: where the new result goes; by default beside the old one, its name ending in -rerun.
+        trust: run the Python code that the network of the manifest comes from.
+        device: by default the one that the manifest names.
+    """
+    from inward.runs.rerun import rerun as compute
+
+    again = compute(manifest, trust=trust, device=device)
+    old = manifest.parent if manifest.name.endswith(".json") else manifest
+    folder = again.result.save(out or old.resolve().with_name(f"{old.resolve().name}-rerun"))
+    print(folder)
+    for name, gap in again.differences.items():
+        print(f"  {name}: {'identical' if gap == 0 else f'differs by at most {gap:.3g}'}")
+    return 0
+
+
+@app.command(help_epilogue=examples("methods"))
+def methods() -> int:
+    """The table of methods.
+
+    """
+    table = Table("method", "command", "question", "paper")
+    for row in TABLE:
+        table.add_row(row.name, f"inward {row.command}", row.question, row.paper)
+    Console().print(table)
+    return 0
+
+
+@app.command(help_epilogue=examples("demo"))
+def demo(*, out: Path = Path("inward-demo"), seed: int = 0) -> int:
+    """Train a small network on real handwritten digits and look inside it; needs no download.
+
+    Prints the path of one self-contained page.
+
+    Args:
+        out: the folder that gets index.html and the results behind it.
+        seed: of the training and the pictures.
+    """
+    from inward.demo import run
+
+    print(run(out, seed=seed))
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command; the exit status is 0, 2 for a wrong call, 1 for a failure, 130 when stopped."""
+    warnings.showwarning = _show_warning
+    warnings.filterwarnings("ignore")
+    warnings.filterwarnings("always", category=InwardWarning)
+    try:
+        status = app(
+            sys.argv[1:] if arguments is None else arguments,
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+    except CycloptsError as error:
+        return _fail(" ".join(str(error).split()) + " (see --help)", 2)
+    except CallError as error:
+        return _fail(str(error), 2)
+    except InwardError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return _fail("stopped; finished results are kept", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except MemoryError:
+        return _fail("there is not enough memory; give fewer pictures at once or a smaller --size", 1)
+    return status if isinstance(status, int) else 0
+
+
+def _fail(sentence: str, status: int) -> int:
+    print(f"inward: {sentence}", file=sys.stderr)
+    return status
+
+
+def _show_warning(message: Any, category: type[Warning], *_: Any) -> None:
+    if issubclass(category, InwardWarning):
+        print(f"inward: {message}", file=sys.stderr)
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

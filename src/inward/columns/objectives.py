@@ -1,0 +1,239 @@
+"""Objectives: what is asked of the network. ``Trace -> (N,)``, always maximized.
+
+An objective is frozen data, names the addresses that it needs, and is closed under ``+``, ``-`` and
+``number *``. The batch is never averaged: image i's score depends on image i alone. A penalty is
+an objective that is subtracted.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from inward.errors import CallError
+from inward.network.address import parse
+from inward.network.network import Network
+from inward.network.trace import Trace
+from inward.types import Logits, Scores
+
+
+class Objective(ABC):
+    """A score of every image of a batch, from a trace of the network."""
+
+    @property
+    @abstractmethod
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses that must be traced."""
+
+    @abstractmethod
+    def __call__(self, trace: Trace) -> Scores:
+        """The score of each image, (N,)."""
+
+    def repeated(self, times: int) -> Objective:
+        """The same objective for a batch that holds all images ``times`` times over."""
+        return self
+
+    def __add__(self, other: Objective) -> Objective:
+        if not isinstance(other, Objective):
+            return NotImplemented
+        return Weighted((*_terms(self), *_terms(other)))
+
+    def __sub__(self, other: Objective) -> Objective:
+        return self + -other
+
+    def __neg__(self) -> Objective:
+        return -1.0 * self
+
+    def __rmul__(self, factor: float) -> Objective:
+        if not isinstance(factor, Real):
+            return NotImplemented
+        return Weighted(tuple((factor * weight, part) for weight, part in _terms(self)))
+
+    def __mul__(self, factor: float) -> Objective:
+        return self.__rmul__(factor)
+
+
+@dataclass(frozen=True)
+class Weighted(Objective):
+    """A weighted sum of objectives."""
+
+    terms: tuple[tuple[float, Objective], ...]
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(a for _, part in self.terms for a in part.addresses))
+
+    def repeated(self, times: int) -> Objective:
+        return Weighted(tuple((weight, part.repeated(times)) for weight, part in self.terms))
+
+    def __call__(self, trace: Trace) -> Scores:
+        return torch.stack([weight * part(trace) for weight, part in self.terms]).sum(0)
+
+
+def _terms(objective: Objective) -> tuple[tuple[float, Objective], ...]:
+    return objective.terms if isinstance(objective, Weighted) else ((1.0, objective),)
+
+
+def _wide(value: Tensor) -> Tensor:
+    """Half precision is for the network; sums over pixels and positions are made in float32."""
+    return value if value.dtype in (torch.float32, torch.float64) else value.float()
+
+
+@dataclass(frozen=True)
+class Unit(Objective):
+    """The activation of one neuron: ``POINT/UNIT@Y,X``; without a place, the one at the center.
+
+    The center of a grid of 14 x 14 is (7, 7): the first behind the middle.
+    """
+
+    address: str
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return (self.address,)
+
+    def __call__(self, trace: Trace) -> Scores:
+        value = _of_unit(trace, self.address)
+        return value if value.ndim == 1 else value[:, value.shape[1] // 2, value.shape[2] // 2]
+
+
+@dataclass(frozen=True)
+class Channel(Objective):
+    """The mean of a channel over its positions: ``POINT/UNIT``."""
+
+    address: str
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return (self.address,)
+
+    def __call__(self, trace: Trace) -> Scores:
+        value = _of_unit(trace, self.address)
+        return value.flatten(1).mean(1) if value.ndim > 1 else value
+
+
+def _of_unit(trace: Trace, address: str) -> Tensor:
+    """What a unit holds: (N, Y, X) on a grid, (N,) for one number."""
+    parsed = parse(address)
+    if parsed.unit is None and parsed.label is None:
+        raise CallError(f"'{address}' is a whole point; name a unit of it, for example {address}/0")
+    value = _wide(trace[address])
+    if value.ndim not in (1, 3):
+        raise CallError(f"'{address}' holds {tuple(value.shape[1:])} numbers an image, which are not a grid (Y, X)")
+    return value
+
+
+@dataclass(frozen=True)
+class _OfClasses(Objective):
+    """Something of the logits and a class: one for all images, or one an image."""
+
+    classes: int | tuple[int, ...]
+    output: int = 0
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return ("class" if self.output == 0 else f"class@{self.output}",)
+
+    def repeated(self, times: int) -> Objective:
+        return replace(self, classes=self.classes * times) if isinstance(self.classes, tuple) else self
+
+    def logits(self, trace: Trace) -> tuple[Logits, Tensor]:
+        """The logits and the index of every image's class."""
+        logits = _wide(trace[self.addresses[0]])
+        if logits.ndim != 2:
+            raise CallError(f"the output has the shape {tuple(logits.shape)}; class scores need (N, classes)")
+        index = torch.tensor(self.classes, device=logits.device)
+        index = index.expand(len(logits)) if index.ndim == 0 else index
+        if len(index) != len(logits):
+            raise CallError(f"there are {len(index)} classes for {len(logits)} images; give one class, or one an image")
+        if int(index.min()) < 0 or int(index.max()) >= logits.shape[1]:
+            raise CallError(f"the classes must be in 0 to {logits.shape[1] - 1}, not {self.classes}")
+        return logits, index
+
+
+@dataclass(frozen=True)
+class ClassScore(_OfClasses):
+    """The logit of a class, before softmax."""
+
+    def __call__(self, trace: Trace) -> Scores:
+        logits, index = self.logits(trace)
+        return logits.gather(1, index[:, None])[:, 0]
+
+
+@dataclass(frozen=True)
+class CrossEntropy(_OfClasses):
+    """The cross-entropy, -log softmax(z)_y in nats: maximized, it leads away from the class y."""
+
+    def __call__(self, trace: Trace) -> Scores:
+        logits, index = self.logits(trace)
+        return F.cross_entropy(logits, index, reduction="none")
+
+
+@dataclass(frozen=True)
+class Margin(_OfClasses):
+    """max over j != y of z_j, minus z_y: above 0 where the class y is not the answer."""
+
+    def __call__(self, trace: Trace) -> Scores:
+        logits, index = self.logits(trace)
+        if logits.shape[1] < 2:
+            raise CallError("a margin is between two classes, and this network has one; use ClassScore(0)")
+        others = logits.scatter(1, index[:, None], -torch.inf).amax(1)
+        return others - logits.gather(1, index[:, None])[:, 0]
+
+
+@dataclass(frozen=True)
+class L2(Objective):
+    """The sum of the squares of an image's pixels, ||x||^2; a penalty, to be subtracted."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return ()
+
+    def __call__(self, trace: Trace) -> Scores:
+        return _wide(trace.images).square().flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
+class TotalVariation(Objective):
+    """The sum of the absolute differences of neighboring pixels (anisotropic); a penalty, to be subtracted."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return ()
+
+    def __call__(self, trace: Trace) -> Scores:
+        images = _wide(trace.images)
+        down, right = images.diff(dim=2), images.diff(dim=3)
+        return down.abs().flatten(1).sum(1) + right.abs().flatten(1).sum(1)
+
+
+def at(network: Network, address: str) -> Objective:
+    """The objective that an address means: a class score, a neuron, or the mean of a channel.
+
+    Raises CallError for an address that names no unit or nothing in this network.
+    """
+    parsed = network.resolve(address)
+    if parsed.output is not None:
+        if parsed.unit is None:
+            raise CallError("'class' is all classes; name one, for example class:281 or class:tabby")
+        return ClassScore(parsed.unit, parsed.output)
+    if parsed.unit is None:
+        raise CallError(f"'{address}' is a whole point; name a unit of it, for example {address}/0")
+    return Channel(str(parsed)) if parsed.place is None else Unit(str(parsed))
+
+
+def classes_of(network: Network, addresses: Sequence[str]) -> tuple[int, ...]:
+    """The class of each ``class:...`` address. Raises CallError where one is not a class."""
+    found = []
+    for address in addresses:
+        parsed = network.resolve(address)
+        if parsed.output is None or parsed.unit is None:
+            raise CallError(f"'{address}' is not a class; write class:NUMBER or class:NAME")
+        found.append(parsed.unit)
+    return tuple(found)

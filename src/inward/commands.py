@@ -1,0 +1,196 @@
+"""A command of every family of methods, made from the table and the methods' signatures."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+from cyclopts import Group, Parameter
+from docstring_parser import parse as parse_docstring
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from inward.errors import CallError
+from inward.methods.table import TABLE, Method
+from inward.options import Shared, as_number
+from inward.pictures import find, read
+from inward.results import Result, describe
+from inward.runs.folder import folder_name
+
+_METHOD = Group("Method", sort_key=10)
+_INTERNAL = {"on_pass", "size", "seed"}
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "show": (
+        "inward show torchvision/resnet50",
+        "inward show torchvision/resnet50 --size 160 256 --json",
+    ),
+    "predict": (
+        "inward predict torchvision/resnet50 cat.jpg",
+        "inward predict torchvision/resnet50 photographs/ --json > answers.jsonl",
+    ),
+    "explain": (
+        "inward explain torchvision/resnet50 cat.jpg --method saliency --out out",
+        "inward explain torchvision/resnet50 cat.jpg --target layer3.1.conv2/17 --out out",
+    ),
+    "attack": (
+        "inward attack torchvision/resnet50 cat.jpg --target class:9 --eps 2/255 --out out",
+        "inward attack torchvision/resnet50 photographs/ --target class:ostrich --out out",
+    ),
+    "visualize": (
+        "inward visualize torchvision/resnet50 layer3/17 class:ostrich --out out",
+        "inward visualize inward/inception_v1 mixed4a/97 --weights inception_v1.safetensors --out out",
+    ),
+    "rerun": ("inward rerun out/mixed4a-97/manifest.json",),
+    "methods": ("inward methods",),
+    "demo": ("inward demo --out demo",),
+}
+_BATCH = 16
+
+
+def families() -> list[str]:
+    """The commands that the table makes, in its order."""
+    return list(dict.fromkeys(row.command for row in TABLE))
+
+
+def command(family: str) -> Callable[..., int]:
+    """The function behind ``inward FAMILY``, with the signature that cyclopts reads."""
+    rows = [row for row in TABLE if row.command == family]
+
+    def run(model: str, things: tuple[str, ...], **options: Any) -> int:
+        shared: Shared = options.pop("shared")
+        row = next(r for r in rows if r.name == options["method"])
+        out = options.pop("out")
+        if not things:
+            raise CallError(f"there is nothing to {family}; name {_WHAT[row.takes]}")
+        return _run(row, model, things, shared, out, _chosen(row, options))
+
+    run.__name__ = family
+    run.__doc__ = _help(rows)
+    run.__signature__ = inspect.Signature(_parameters(rows), return_annotation=int)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in _parameters(rows)} | {"return": int}
+    return run
+
+
+_WHAT = {"images": "one or more pictures, or a folder of them", "addresses": "one or more units, such as mixed4a/97"}
+
+
+def _help(rows: list[Method]) -> str:
+    lines = [f"{rows[0].question}", ""]
+    lines += [f"{row.name}: {inspect.getdoc(row.function).splitlines()[0]}\n" for row in rows]  # type: ignore[union-attr]
+    return "\n".join(lines)
+
+
+def examples(family: str) -> str:
+    """The end of a command's help."""
+    return "\n".join(["Examples:", *(f"  {text}" for text in EXAMPLES[family])])
+
+
+def _parameters(rows: list[Method]) -> list[inspect.Parameter]:
+    kind = inspect.Parameter
+    thing = "IMAGE" if rows[0].takes == "images" else "ADDRESS"
+    names = tuple(row.name for row in rows)
+    found = [
+        kind("model", kind.POSITIONAL_ONLY, annotation=Annotated[str, Parameter(help=_MODEL)]),
+        kind(
+            "things",
+            kind.VAR_POSITIONAL,
+            annotation=Annotated[str, Parameter(name=thing, help=_WHAT[rows[0].takes].capitalize() + ".")],
+        ),
+        kind(
+            "method",
+            kind.KEYWORD_ONLY,
+            default=names[0],
+            annotation=Annotated[Literal[names], Parameter(group=_METHOD, help="Which method: see inward methods.")],  # type: ignore[valid-type]
+        ),
+    ]
+    options = {o.name: o for row in reversed(rows) for o in _options(row)}
+    found += options.values()
+    found.append(kind("out", kind.KEYWORD_ONLY, default=Path("inward-out"), annotation=Annotated[Path, Parameter(help=_OUT)]))
+    found.append(kind("shared", kind.KEYWORD_ONLY, default=Shared(), annotation=Shared))
+    return found
+
+
+_MODEL = "torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory or file.pt2."
+_OUT = "The folder that gets a folder for every result."
+
+
+def _options(row: Method) -> list[inspect.Parameter]:
+    """The keyword-only parameters of a method as options, with the help of its docstring."""
+    hints = get_type_hints(row.function)
+    helps = {p.arg_name: p.description for p in parse_docstring(inspect.getdoc(row.function) or "").params}
+    found = []
+    for parameter in inspect.signature(row.function).parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or parameter.name in _INTERNAL:
+            continue
+        hint: Any = hints[parameter.name]
+        settings: dict[str, Any] = {"group": _METHOD, "help": helps.get(parameter.name)}
+        if hint is float:
+            settings["converter"] = as_number
+        if parameter.name == "target":
+            hint = str | None if parameter.default is None else str
+        found.append(parameter.replace(annotation=Annotated[hint, Parameter(**settings)]))
+    return found
+
+
+def _chosen(row: Method, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of the chosen method; those of another that were set are refused, not ignored."""
+    own = {p.name for p in _options(row)}
+    return {name: value for name, value in options.items() if name in own}
+
+
+def _run(row: Method, model: str, things: Sequence[str], shared: Shared, out: Path, options: dict[str, Any]) -> int:
+    console = Console(stderr=True)
+    # An address is looked up, and a picture found, before any work is done.
+    files = find(things) if row.takes == "images" else []
+    net = shared.network(model)
+    signature = inspect.signature(row.function).parameters
+    if "seed" in signature:
+        options["seed"] = shared.seed
+    names = _unique([f.stem for f in files] if files else [str(net.resolve(t)) for t in things])
+    work = list(zip(names, files or things, strict=True))
+    with progress_bar(console) as bar:
+        task = bar.add_task(row.name, total=len(work))
+        for start in range(0, len(work), _BATCH):
+            batch = work[start : start + _BATCH]
+            inputs: Any = read([thing for _, thing in batch], net) if files else [str(thing) for _, thing in batch]
+            if "on_pass" in signature:
+                inner = bar.add_task("passes", total=None)
+                options["on_pass"] = lambda done, total, _, inner=inner: bar.update(inner, completed=done, total=total)
+            result = row.function(net, inputs.to(net.device) if files else inputs, **options)
+            for index, (name, thing) in enumerate(batch):
+                one = _with_input(result[index], thing if files else None)
+                folder = one.save(out / name)
+                bar.console.print(f"{folder}  {describe(one.measures())}", highlight=False, soft_wrap=True)
+                bar.advance(task)
+            for note in result.record.notes:
+                bar.console.print(f"note: {note}", style="yellow")
+            if "on_pass" in signature:
+                bar.remove_task(inner)
+    return 0
+
+
+def _with_input(result: Result, file: Any) -> Result:
+    """The record of a result made from a file names it."""
+    if file is None:
+        return result
+    images = {**result.record.inputs.get("images", {}), "file": str(Path(file).resolve())}
+    return replace(result, record=replace(result.record, inputs={"images": images}))
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for name in map(folder_name, names):
+        count, unique = 1, name
+        while unique in found:
+            count += 1
+            unique = f"{name}-{count}"
+        found.append(unique)
+    return found
+
+
+def progress_bar(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)

@@ -1,0 +1,24 @@
+"""Arrays in, pictures and pages out; nothing here knows what a network is."""
+
+from inward.draw.cells import grid
+from inward.draw.maps import heat_map, overlay
+from inward.draw.page import Figure, Section, page, save_page
+from inward.draw.pictures import data_uri, read_png, save_png, to_bytes, to_picture
+from inward.draw.sheets import curve, side_by_side
+
+__all__ = [
+    "Figure",
+    "Section",
+    "curve",
+    "data_uri",
+    "grid",
+    "heat_map",
+    "overlay",
+    "page",
+    "read_png",
+    "save_page",
+    "save_png",
+    "side_by_side",
+    "to_bytes",
+    "to_picture",
+]

@@ -1,0 +1,90 @@
+"""The pictures of each kind of result, for its folder, the notebook and the demo."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from inward import draw
+from inward.results import Attribution, Perturbation, Result, Visualization, describe
+
+_AT_LEAST = 224
+
+
+@singledispatch
+def figures(result: Result) -> dict[str, Image.Image]:
+    """File name -> picture, for a result of one image; the first is the one to look at."""
+    raise TypeError(f"there are no pictures of {type(result).__name__}")
+
+
+@figures.register
+def _(result: Attribution) -> dict[str, Image.Image]:
+    image, values = result.images[0], result.values[0]
+    strength = strongest(values)
+    title = f"{result.record.method} of {named(result, result.targets[0])}"
+    signed = signed_sum(values)
+    return {
+        "overlay.png": draw.overlay(image, strength, signed=False, title=title),
+        "map.png": draw.heat_map(strength, signed=False, title=f"{title}: largest |value| over the channels"),
+        "signed.png": draw.heat_map(signed, signed=True, title=f"{title}: sum over the channels"),
+        "original.png": draw.to_picture(image),
+    }
+
+
+@figures.register
+def _(result: Perturbation) -> dict[str, Image.Image]:
+    before, after = result.images[0], result.adversarial[0]
+    asked = named(result, result.targets[0])
+    with torch.no_grad():
+        logits = result.net(torch.stack([before, after]).to(result.net.device))
+    first, second = (result.net.label(k) for k in logits.argmax(1).tolist())
+    captions = (f"original: {first}", f"asked for {asked}, answer: {second}")
+    return {
+        "comparison.png": draw.side_by_side(before, after, captions),
+        "adversarial.png": draw.to_picture(after),
+        "original.png": draw.to_picture(before),
+    }
+
+
+@figures.register
+def _(result: Visualization) -> dict[str, Image.Image]:
+    found = {"picture.png": draw.to_picture(result.images[0])}
+    if len(result.history):
+        found["scores.png"] = draw.curve(result.history[:, 0], f"{result.addresses[0]}: objective by pass")
+    return found
+
+
+def strongest(values: Tensor) -> Tensor:
+    """The largest absolute value over the channels, (H, W): how saliency is shown in its paper."""
+    return values.abs().amax(0).float().cpu()
+
+
+def signed_sum(values: Tensor) -> Tensor:
+    """The sum over the channels, (H, W)."""
+    return values.sum(0).float().cpu()
+
+
+def named(result: Result, address: str) -> str:
+    """A class address with the name of its class; other addresses as they are."""
+    parsed = result.net.resolve(address)
+    if parsed.output is None or parsed.unit is None or not result.net.labels:
+        return address
+    return f"{result.net.label(parsed.unit)} ({address})"
+
+
+def caption(result: Result) -> str:
+    """What was measured, in a line."""
+    return describe(result.measures())
+
+
+def main_picture(result: Result) -> Image.Image:
+    """The one picture to look at, large enough to be seen."""
+    picture = next(iter(figures(result).values()))
+    short = min(picture.size)
+    factor = max(1, -(-_AT_LEAST // short))
+    if factor == 1:
+        return picture
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)

@@ -1,0 +1,153 @@
+"""Adversarial examples."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from inward.ascent import OnPass, Row, ascend
+from inward.columns.constraints import Ball, Box, normalized
+from inward.columns.objectives import Margin, classes_of
+from inward.columns.steps import steepest
+from inward.errors import CallError
+from inward.network.network import Network
+from inward.network.trace import Trace
+from inward.results import Perturbation
+from inward.runs.record import record
+from inward.types import Images
+
+LEVELS = 255
+
+
+def targeted_attack(
+    net: Network,
+    images: Images,
+    *,
+    target: str | Sequence[str],
+    eps: float = 4 / 255,
+    norm: Literal["linf", "l2"] = "linf",
+    step: float = 0.25,
+    passes: int = 40,
+    extra: int = 2,
+    on_pass: OnPass | None = None,
+) -> Perturbation:
+    """The smallest few steps along the normalized gradient that make the network answer ``target``.
+
+    Climbs the target's lead over every other class (its logit minus the largest other one) inside
+    the ball, and goes on for ``extra`` steps after success. Success and distances are those of the
+    8-bit picture: values are rounded to whole levels without leaving the ball. After Szegedy et
+    al., "Intriguing properties of neural networks", 2013, and Kurakin, Goodfellow and Bengio,
+    "Adversarial examples in the physical world", 2016.
+
+    Args:
+        net: the network.
+        images: (N, C, H, W) in [0, 1].
+        target: the class to be taken for, class:9 or class:ostrich; one, or one an image.
+        eps: the largest change, in [0, 1] units: of any value (linf), or the Euclidean length of
+            the whole change (l2).
+        norm: linf or l2.
+        step: the length of a step, as a share of the ball's Euclidean radius.
+        passes: steps at most.
+        extra: steps after the first success.
+        on_pass: called after every pass with (passes done, passes at most, scores).
+
+    Raises:
+        CallError: for an eps outside (0, 1] (linf), a target that is no class, images not in [0, 1].
+    """
+    started = time.perf_counter()
+    names = [target] * len(images) if isinstance(target, str) else list(target)
+    classes = classes_of(net, names)
+    _check(net, images, eps, norm, classes)
+    images = images.detach().to(net.device)
+    ball = Ball(images, eps, math.inf if norm == "linf" else 2)
+    length = step * (eps * math.sqrt(images[0].numel()) if norm == "linf" else eps)
+    row = Row(
+        objective=-1.0 * Margin(classes),
+        step=steepest(length, normalized),
+        passes=passes,
+        constraints=(ball, Box()),
+        reached=_answers(net, classes, ball),
+        extra=extra,
+    )
+    found = ascend(net, row, images, on_pass=on_pass)
+    adversarial = rounded(found.images, ball)
+    parameters = {"target": [f"class:{k}" for k in classes], "eps": eps, "norm": norm}
+    parameters |= {"step": step, "passes": passes, "extra": extra}
+    made = record(net, "targeted-attack", parameters, {"images": images}, started, _eight_bit_notes(eps, norm))
+    success, final, linf, l2 = judge(net, images, adversarial, classes)
+    return Perturbation(
+        net,
+        made,
+        images=images,
+        adversarial=adversarial,
+        targets=tuple(f"class:{k}" for k in classes),
+        success=success,
+        steps=found.steps,
+        linf=linf,
+        l2=l2,
+        final=final,
+        history=found.scores,
+    )
+
+
+def _check(net: Network, images: Images, eps: float, norm: str, classes: tuple[int, ...]) -> None:
+    net.preprocess.check(images)
+    if norm not in ("linf", "l2"):
+        raise CallError(f"there is no norm '{norm}' here; write linf or l2")
+    if not (eps > 0 and math.isfinite(eps)) or (norm == "linf" and eps > 1):
+        raise CallError(f"eps must be in (0, 1], in units of the whole range, not {eps}; write 4/255 for 4 levels")
+    if len(classes) != len(images):
+        raise CallError(f"there are {len(classes)} targets for {len(images)} images; give one, or one an image")
+
+
+def _eight_bit_notes(eps: float, norm: str) -> tuple[str, ...]:
+    if norm == "linf" and eps * LEVELS < 1 - 1e-9:
+        return (f"eps {eps:.3g} is under one 8-bit level (1/255), so no 8-bit picture inside the ball differs",)
+    return ()
+
+
+def _answers(net: Network, classes: tuple[int, ...], ball: Ball) -> Callable[[Trace], Tensor]:
+    """Whether the 8-bit picture of each image is taken for its target."""
+    index = torch.tensor(classes, device=net.device)
+
+    def reached(trace: Trace) -> Tensor:
+        answers = trace["class"].argmax(1) == index
+        if answers.any():
+            shown = net.run(rounded(trace.images, ball), ["class"])[0]
+            answers = answers & (shown.argmax(1) == index)
+        return answers
+
+    return reached
+
+
+def rounded(images: Images, ball: Ball) -> Images:
+    """The nearest 8-bit picture; towards the original where the nearest would leave the ball."""
+    start = (ball.center * LEVELS).round()
+    change = ((images * LEVELS).round() - start).clamp(-start, LEVELS - start)
+    if ball.p == math.inf:
+        most = math.floor(ball.eps * LEVELS + 1e-4)
+        change = change.clamp(-most, most)
+    else:
+        exact = images * LEVELS - start
+        inside = (change / LEVELS).flatten(1).norm(dim=1) <= ball.eps
+        change = torch.where(inside.view(-1, 1, 1, 1), change, exact.trunc())
+    return ((start + change) / LEVELS).clamp(0, 1)
+
+
+@torch.no_grad()
+def judge(
+    net: Network, images: Images, adversarial: Images, classes: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Success, the target's lead, and the L_inf and L2 distance from the 8-bit originals (float64)."""
+    logits = net(adversarial)
+    index = torch.tensor(classes, device=logits.device)
+    lead = -Margin(tuple(classes))(Trace(net, adversarial, {"class": logits}))
+    original = (images * LEVELS).round().double() / LEVELS
+    change = (adversarial.double() * LEVELS).round() / LEVELS - original
+    linf, l2 = change.flatten(1).abs().amax(1), change.flatten(1).norm(dim=1)
+    return (logits.argmax(1) == index).cpu(), lead.cpu(), linf.cpu(), l2.cpu()

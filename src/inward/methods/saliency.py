@@ -1,0 +1,77 @@
+"""Attribution by gradients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from inward.columns.objectives import ClassScore, CrossEntropy, Objective, at, classes_of
+from inward.errors import CallError
+from inward.gradient import gradient
+from inward.network.network import Network
+from inward.results import Attribution
+from inward.runs.record import record
+from inward.types import Images
+
+
+def saliency(
+    net: Network,
+    images: Images,
+    *,
+    target: str | Sequence[str] | None = None,
+    score: Literal["class", "cross-entropy"] = "class",
+) -> Attribution:
+    """The gradient of a score with respect to the image.
+
+    Simonyan, Vedaldi and Zisserman, "Deep inside convolutional networks: visualising image
+    classification models and saliency maps", 2013. The values are signed and per channel; their
+    paper shows the largest absolute value over the channels, as the pictures here do.
+
+    Args:
+        net: the network.
+        images: (N, C, H, W) in [0, 1].
+        target: the address that is explained, for example class:281 or mixed4a/97; one, or one an
+            image (classes only). By default each image's own answer.
+        score: of a class, its logit before softmax (class), or minus its cross-entropy (cross-entropy).
+
+    Raises:
+        CallError: for images that are not in [0, 1] or an address that the network does not have.
+    """
+    started = time.perf_counter()
+    objective, targets = explained(net, images, target, score)
+    scores, values = gradient(net, images, objective)
+    parameters = {"target": list(targets), "score": score}
+    notes = dead_notes(values)
+    made = record(net, "saliency", parameters, {"images": images}, started, notes)
+    return Attribution(net, made, images.detach(), values, targets, scores)
+
+
+def explained(
+    net: Network, images: Images, target: str | Sequence[str] | None, score: str
+) -> tuple[Objective, tuple[str, ...]]:
+    """The objective behind a target, and the address of every image's."""
+    if target is None:
+        with torch.no_grad():
+            classes = tuple(net(images).argmax(1).tolist())
+    elif isinstance(target, str):
+        objective = at(net, target)
+        if not isinstance(objective, ClassScore) or score == "class":
+            if score != "class":
+                raise CallError(f"cross-entropy is a score of a class, and '{target}' is none; leave out --score")
+            return objective, (str(net.resolve(target)),) * len(images)
+        classes = classes_of(net, [target] * len(images))
+    else:
+        classes = classes_of(net, list(target))
+        if len(classes) != len(images):
+            raise CallError(f"there are {len(classes)} targets for {len(images)} images; give one, or one an image")
+    objective = ClassScore(classes) if score == "class" else -1.0 * CrossEntropy(classes)
+    return objective, tuple(f"class:{k}" for k in classes)
+
+
+def dead_notes(values: torch.Tensor) -> tuple[str, ...]:
+    """Says which images got no gradient at all."""
+    dead = [str(i) for i, v in enumerate(values.flatten(1).eq(0).all(1).tolist()) if v]
+    return (f"the gradient is exactly 0 for image {', '.join(dead)}: the unit is dead there",) if dead else ()

@@ -1,0 +1,139 @@
+"""Pictures from files, as a network wants to see them: float (N, C, H, W) in [0, 1].
+
+Every file is untrusted: its size is read before its pixels, and what is no picture, or not all of
+one, is refused in one sentence.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from inward.errors import CallError, InwardError
+from inward.network.network import Network
+from inward.types import Images, Size
+
+MOST_PIXELS = 100_000_000
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".npy"}
+# The share of the short side that the usual evaluation of ImageNet networks crops.
+CROP = 0.875
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def read(paths: str | Path | Sequence[str | Path], net: Network) -> Images:
+    """Pictures from files, cropped from the center to the network's size.
+
+    A picture whose short side is up to 1 / 0.875 times the network's is only cropped; a larger one
+    is scaled down to that first, a smaller one up to the network's size. Values stay whole 8-bit
+    levels divided by 255 (16-bit pictures: 65535). A ``.npy`` file holds (C, H, W) floats in
+    [0, 1], for networks of any number of channels.
+
+    Args:
+        paths: one file or several.
+        net: gives the size and the number of channels (1: gray, 3: RGB, 4: RGBA).
+
+    Returns:
+        (N, C, H, W) in [0, 1], float32.
+
+    Raises:
+        InwardError: for a file that is missing, no picture, truncated, or over 100 megapixels.
+    """
+    files = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    return torch.stack([_read_one(Path(file), net.preprocess.channels, net.size) for file in files])
+
+
+def find(places: Sequence[str | Path]) -> list[Path]:
+    """The picture files that are named, and those inside the folders that are, sorted by name."""
+    found: list[Path] = []
+    for place in map(Path, places):
+        if place.is_dir():
+            inside = sorted(p for p in place.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not inside:
+                raise InwardError(f"the folder {place} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+            found += inside
+        elif place.exists():
+            found.append(place)
+        else:
+            raise InwardError(f"there is no file {place}")
+    return found
+
+
+def _read_one(path: Path, channels: int, size: Size) -> Tensor:
+    if path.suffix.lower() == ".npy":
+        return _read_array(path, channels, size)
+    if channels not in _MODES:
+        raise CallError(f"this network takes {channels} channels and a picture file has 1, 3 or 4; give a .npy file")
+    picture = _fit(_open(path, _MODES[channels]), size)
+    values = np.asarray(picture)
+    if values.dtype == np.uint16 or picture.mode.startswith("I"):
+        scaled = values.astype(np.float32) / 65535
+    else:
+        scaled = values.astype(np.float32) / 255
+    if scaled.ndim == 2:
+        scaled = np.repeat(scaled[:, :, None], channels, axis=2)
+    return torch.from_numpy(scaled.transpose(2, 0, 1).copy())
+
+
+def _open(path: Path, mode: str) -> Image.Image:
+    if not path.is_file():
+        raise InwardError(f"there is no file {path}")
+    if path.stat().st_size == 0:
+        raise InwardError(f"{path} is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = Image.open(path)
+            width, height = picture.size
+            if width * height > MOST_PIXELS:
+                raise InwardError(
+                    f"{path} has {width} x {height} pixels, over the limit of {MOST_PIXELS // 10**6} megapixels; scale it down"
+                )
+            picture.load()
+            return _in_mode(ImageOps.exif_transpose(picture), mode)
+    except InwardError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InwardError(f"{path} has too many pixels, over the limit of {MOST_PIXELS // 10**6} megapixels; scale it down") from error
+    except Exception as error:  # decoders raise anything at all on a damaged file
+        raise InwardError(f"{path} is not a picture that can be read: {' '.join(str(error).split())[:160]}") from error
+
+
+def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
+    """The picture in the mode wanted; 16-bit gray stays 16-bit, transparency is laid on white."""
+    if picture.mode.startswith("I"):
+        return picture
+    if picture.mode == "F":
+        raise InwardError("it holds floating-point values without a range; save it as 8 or 16 bits")
+    if mode != "RGBA" and (picture.mode in {"RGBA", "LA", "PA"} or "transparency" in picture.info):
+        above = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
+    return picture.convert(mode)
+
+
+def _fit(picture: Image.Image, size: Size) -> Image.Image:
+    height, width = size
+    spare = min(picture.height / height, picture.width / width)
+    wanted = min(max(spare, 1.0), 1 / CROP)
+    if abs(wanted - spare) > 1e-9:
+        factor = wanted / spare
+        scaled = (max(width, round(picture.width * factor)), max(height, round(picture.height * factor)))
+        picture = picture.resize(scaled, Image.Resampling.BICUBIC)
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))
+
+
+def _read_array(path: Path, channels: int, size: Size) -> Tensor:
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InwardError(f"{path} is not a .npy file of numbers: {' '.join(str(error).split())[:160]}") from error
+    if mapped.shape != (channels, *size) or mapped.dtype.kind != "f":
+        shape = (channels, *size)
+        raise CallError(f"{path} holds {mapped.dtype} values of shape {mapped.shape}; this network takes floats of shape {shape}")
+    return torch.from_numpy(np.array(mapped, dtype=np.float32))

@@ -1,0 +1,170 @@
+"""Results: plain frozen data. ``runs.folder`` saves them, ``draw`` shows them.
+
+``len(result)`` is the number of images, ``result[i]`` the result of one, with a batch of one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from torch import Tensor
+
+from inward.network.network import Network
+from inward.runs.record import Record
+from inward.types import Images, Scores
+
+
+@dataclass(frozen=True, eq=False)
+class Result(ABC):
+    """What every result has: the network, the record, and how to take one image out of a batch."""
+
+    # Fields that hold one entry an image, in tensors or tuples; and those whose second axis does.
+    batched: ClassVar[tuple[str, ...]] = ()
+    columns: ClassVar[tuple[str, ...]] = ()
+
+    net: Network
+    record: Record
+
+    def __len__(self) -> int:
+        return len(getattr(self, self.batched[0]))
+
+    def __getitem__(self, index: int) -> Self:
+        index = range(len(self))[index]
+        one = {name: getattr(self, name)[index : index + 1] for name in self.batched}
+        one |= {name: getattr(self, name)[:, index : index + 1] for name in self.columns}
+        return replace(self, **one)
+
+    @abstractmethod
+    def measures(self) -> dict[str, Any]:
+        """What is said of one image: the ``scores`` of its manifest."""
+
+    def arrays(self) -> dict[str, Tensor]:
+        """The tensors of the result, by name."""
+        held = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in held.items() if isinstance(value, Tensor)}
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the arrays, the pictures and ``manifest.json`` of a result of one image; gives the folder.
+
+        Raises InwardError where the folder cannot be written; CallError for a batch (save ``result[i]``).
+        """
+        from inward.runs.folder import save
+
+        return save(self, Path(folder))
+
+    def _repr_html_(self) -> str:
+        from inward.notebook import html
+
+        return html(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution(Result):
+    """A map of what mattered.
+
+    Attributes:
+        images: (N, C, H, W) in [0, 1].
+        values: (N, C, H, W), signed, in units of score per unit of pixel value; never scaled.
+        targets: the address each map explains.
+        scores: (N,), the objective.
+    """
+
+    batched: ClassVar[tuple[str, ...]] = ("images", "values", "targets", "scores")
+
+    images: Images
+    values: Images
+    targets: tuple[str, ...]
+    scores: Scores
+
+    def measures(self) -> dict[str, Any]:
+        """What is said of one image."""
+        return {"target": self.targets[0], "score": self.scores[0].item()}
+
+
+@dataclass(frozen=True, eq=False)
+class Perturbation(Result):
+    """Adversarial images.
+
+    Attributes:
+        images: the originals, (N, C, H, W) in [0, 1].
+        adversarial: (N, C, H, W), on the grid of 8-bit values, as a PNG holds them.
+        targets: the class asked for, an address each.
+        success: (N,), judged on the 8-bit images.
+        steps: (N,), passes until the goal was first reached (all passes where it was not).
+        linf, l2: (N,), the distance from the 8-bit original, in [0, 1] units.
+        history: (passes, N), the objective.
+    """
+
+    batched: ClassVar[tuple[str, ...]] = (
+        "images",
+        "adversarial",
+        "targets",
+        "success",
+        "steps",
+        "linf",
+        "l2",
+        "final",
+    )
+    columns: ClassVar[tuple[str, ...]] = ("history",)
+
+    images: Images
+    adversarial: Images
+    targets: tuple[str, ...]
+    success: Tensor
+    steps: Tensor
+    linf: Tensor
+    l2: Tensor
+    final: Scores
+    history: Tensor
+
+    def measures(self) -> dict[str, Any]:
+        """What is said of one image."""
+        return {
+            "target": self.targets[0],
+            "final": self.final[0].item(),
+            "success": bool(self.success[0]),
+            "steps": int(self.steps[0]),
+            "linf": self.linf[0].item(),
+            "l2": self.l2[0].item(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Visualization(Result):
+    """Pictures of what units look for.
+
+    Attributes:
+        images: (N, C, H, W) in [0, 1].
+        addresses: the unit of each picture.
+        final: (N,), the objective on the final picture, without augmentation.
+        history: (passes, N), the objective at every pass, augmented.
+        redirected: (N,), in how many passes ReLU gradients were redirected.
+    """
+
+    batched: ClassVar[tuple[str, ...]] = ("images", "addresses", "final", "redirected")
+    columns: ClassVar[tuple[str, ...]] = ("history",)
+
+    images: Images
+    addresses: tuple[str, ...]
+    final: Scores
+    history: Tensor
+    redirected: Tensor
+
+    def measures(self) -> dict[str, Any]:
+        """What is said of one picture."""
+        return {
+            "address": self.addresses[0],
+            "final": self.final[0].item(),
+            "passes": len(self.history),
+            "redirected_passes": int(self.redirected[0]),
+        }
+
+
+def describe(measures: Mapping[str, Any]) -> str:
+    """Measures in one line, for captions and the terminal."""
+    shown = {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in measures.items()}
+    return ", ".join(f"{key} {value}" for key, value in shown.items())

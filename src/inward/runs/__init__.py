@@ -1,0 +1,1 @@
+"""Results on disk: what was computed, from what, and how to compute it again."""

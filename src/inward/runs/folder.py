@@ -1,0 +1,124 @@
+"""A result as a folder: its arrays, its pictures and ``manifest.json``."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from inward import draw
+from inward.errors import CallError, InwardError
+from inward.figures import figures
+from inward.methods.attacks import judge
+from inward.results import Perturbation, Result
+
+MANIFEST = "manifest.json"
+ARRAYS = "arrays.safetensors"
+FORMAT = 1
+
+
+def save(result: Result, folder: Path) -> Path:
+    """Writes a result of one image into ``folder``, which is there whole or not at all.
+
+    An earlier result in the same place is replaced; a folder that is no result is left alone.
+
+    Raises:
+        CallError: for a batch, or where ``folder`` holds something else.
+        InwardError: where it cannot be written.
+    """
+    if len(result) != 1:
+        raise CallError(f"a folder holds one result, and this is a batch of {len(result)}; save result[i]")
+    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CallError(f"{folder} exists and is not a result of inward; give another --out")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise InwardError(f"{folder.parent} cannot be written ({error.strerror}); give another --out") from error
+    try:
+        _write(result, draft)
+        draft.chmod(0o755)
+        _exchange(draft, folder)
+    except OSError as error:
+        raise InwardError(f"{folder} cannot be written ({error.strerror}); give another --out") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def _exchange(draft: Path, folder: Path) -> None:
+    if folder.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        folder.rename(old / "old")
+        draft.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        draft.rename(folder)
+
+
+def _write(result: Result, folder: Path) -> None:
+    arrays = {name: tensor.detach().cpu().contiguous() for name, tensor in result.arrays().items()}
+    save_file(arrays, folder / ARRAYS)
+    pictures = figures(result)
+    for name, picture in pictures.items():
+        draw.save_png(picture, folder / name)
+    measured = _judged_from_disk(result, folder)
+    manifest = manifest_of(measured, [*pictures, ARRAYS])
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _judged_from_disk(result: Result, folder: Path) -> Result:
+    """An attack's success and distances, as its saved pictures show them."""
+    if not isinstance(result, Perturbation) or result.net.preprocess.channels not in (1, 3, 4):
+        return result
+    read = [draw.read_png(folder / name)[None].to(result.net.device) for name in ("original.png", "adversarial.png")]
+    index = result.net.resolve(result.targets[0]).unit
+    success, final, linf, l2 = judge(result.net, read[0], read[1], (index,) if index is not None else ())
+    return replace(result, success=success, final=final, linf=linf, l2=l2)
+
+
+def manifest_of(result: Result, files: list[str]) -> dict[str, Any]:
+    """What ``manifest.json`` says: how the result came to be, and what was measured."""
+    record = result.record
+    return {
+        "format": FORMAT,
+        "method": record.method,
+        "scores": _plain(result.measures()),
+        "notes": list(record.notes),
+        "parameters": _plain(_of_one(result, record.parameters)),
+        "network": _plain(record.network),
+        "inputs": _plain(record.inputs),
+        "seconds": record.seconds,
+        "environment": dict(record.environment),
+        "files": files,
+    }
+
+
+def _of_one(result: Result, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of one image of a batch: its own target or address."""
+    own = {"target": getattr(result, "targets", None), "addresses": getattr(result, "addresses", None)}
+    return {k: list(own[k]) if own.get(k) is not None else v for k, v in parameters.items()}
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no infinities and no NaN; they are written as words."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def folder_name(text: str) -> str:
+    """An address or a file name as the name of a folder: ``mixed4a/97`` -> ``mixed4a-97``."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")[:120] or "result"

@@ -1,0 +1,116 @@
+"""Computing a result again from its manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from inward.errors import CallError, InwardError
+from inward.methods.table import Method, by_name
+from inward.network.load import load
+from inward.network.network import Network
+from inward.results import Result
+from inward.runs.folder import ARRAYS, FORMAT, MANIFEST
+from inward.runs.record import sha256
+
+_MOST_BYTES = 16 * 1024 * 1024
+_KNOWN = ("torchvision/", "timm/", "inward/")
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """The new result, and by how much its arrays differ from the old ones (absolute, by name)."""
+
+    result: Result
+    differences: Mapping[str, float]
+
+
+def rerun(manifest: str | Path, *, trust: bool = False, device: str | None = None) -> Rerun:
+    """Computes a saved result again: the same network, weights, inputs and parameters.
+
+    Args:
+        manifest: a ``manifest.json``, or the folder that holds it.
+        trust: whether to run the Python code that the manifest's network comes from, where it is a
+            factory; without it such a manifest is refused.
+        device: by default the one the manifest names.
+
+    Raises:
+        InwardError: where the manifest cannot be read, or weights or inputs are not those it names.
+        CallError: where it needs ``trust``, or its network was made in Python.
+    """
+    path = Path(manifest)
+    path = path / MANIFEST if path.is_dir() else path
+    told = _read(path)
+    row = by_name(str(told["method"]))
+    net = _network(told["network"], trust, device)
+    old = _arrays(path.parent / ARRAYS)
+    result = _call(row, net, dict(told["parameters"]), old, told["inputs"])
+    new = {k: v.detach().cpu() for k, v in result.arrays().items()}
+    return Rerun(result, {k: _gap(new[k], old[k]) for k in sorted(new.keys() & old.keys())})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InwardError(f"there is no manifest {path}")
+    if path.stat().st_size > _MOST_BYTES:
+        raise InwardError(f"{path} is too large for a manifest")
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InwardError(f"{path} is not a manifest of inward: {error}") from error
+    needed = {"format": int, "method": str, "parameters": dict, "network": dict, "inputs": dict}
+    if not isinstance(told, dict) or not all(isinstance(told.get(k), kind) for k, kind in needed.items()):
+        raise InwardError(f"{path} is not a manifest of inward: it needs {', '.join(needed)}")
+    if told["format"] != FORMAT:
+        raise InwardError(f"{path} has the format {told['format']}, and this version reads {FORMAT}")
+    return told
+
+
+def _network(told: Mapping[str, Any], trust: bool, device: str | None) -> Network:
+    spec = dict(told.get("spec") or {})
+    name = str(spec.pop("spec", ""))
+    if not name:
+        raise CallError("this result's network was made in Python, not by name; compute it again there")
+    if not name.startswith(_KNOWN) and not name.endswith(".pt2") and not trust:
+        raise CallError(f"this manifest runs the Python code of {name}; give --trust if you trust it")
+    size, dtype = spec.pop("size", None), spec.pop("dtype", None)
+    known = {k: spec.get(k) for k in ("weights", "mean", "std", "labels")}
+    kind = getattr(torch, str(dtype), None) if dtype else None
+    net = load(name, size=tuple(size) if size else None, dtype=kind, device=device or str(told["device"]), **known)
+    if net.weights_hash() != told.get("weights_sha256"):
+        raise InwardError(f"the weights of {name} are not those of the manifest; give the same weights file")
+    return net
+
+
+def _arrays(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InwardError(f"{path} cannot be read: {error}") from error
+
+
+def _call(row: Method, net: Network, parameters: dict[str, Any], old: Mapping[str, Tensor], inputs: Any) -> Result:
+    if row.takes == "addresses":
+        parameters["size"] = tuple(parameters["size"])
+        return row.function(net, parameters.pop("addresses"), **parameters)
+    images = old.get("images")
+    if images is None:
+        raise InwardError("the saved arrays hold no images to compute from")
+    told = inputs.get("images", {})
+    if told.get("shape", [0])[0] == 1 and told.get("sha256") != sha256(images):
+        raise InwardError("the saved images are not those of the manifest")
+    return row.function(net, images.to(net.device), **parameters)
+
+
+def _gap(new: Tensor, old: Tensor) -> float:
+    if new.shape != old.shape:
+        return float("inf")
+    return (new.double() - old.double()).abs().max().item() if new.numel() else 0.0

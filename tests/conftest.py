@@ -1,0 +1,36 @@
+"""Shapes are checked while the tests run, and the shared data is found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jaxtyping
+import pytest
+
+# Before anything imports inward: annotated shapes are then checked at every call.
+jaxtyping.install_import_hook("inward", "shapes.check")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of weights and images that lies beside the repository (INWARD_DATA elsewhere)."""
+    folder = Path(os.environ.get("INWARD_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "weights").is_dir():
+        reason = f"no weights under {folder}; set INWARD_DATA to the folder that holds them"
+        # Where everything must run, a missing folder is no reason to pass.
+        if os.environ.get("INWARD_CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """What a user sees who passes a wrong shape: inward's own error, not that of the shape check."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
