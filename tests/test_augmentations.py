@@ -122,6 +122,13 @@ def test_rotate_is_uniform_in_its_range() -> None:
     assert np.std(angles) == pytest.approx(24 / math.sqrt(12), rel=0.03)
 
 
+def test_rotate_draws_an_angle_and_turns_by_it() -> None:
+    for seed in range(5):
+        share = torch.rand((), generator=rng(seed), dtype=torch.float64).item()
+        expected = turn(-12 + 24 * share).values
+        torch.testing.assert_close(Rotate(12).matrix(rng(seed)), expected, rtol=0, atol=1e-15)
+
+
 @pytest.mark.parametrize("times", [1, 2, 3, -1])
 def test_a_quarter_turn_is_rot90(times: int) -> None:
     """Positive angles turn counterclockwise, as torch.rot90 does."""

@@ -105,6 +105,14 @@ def test_momentum_goes_on_where_the_gradient_ends() -> None:
     torch.testing.assert_close(found, CENTER + 0.03 * first.sign(), rtol=0, atol=1e-14)
 
 
+def test_momentum_adds_gradients_of_unit_l1_norm() -> None:
+    """With the identity for a direction, which hides no factor: 0.5 v + g / ||g||_1."""
+    found = gradients(2)
+    first, second = (g / g.abs().flatten(1).sum(1).view(3, 1, 1, 1) for g in found)
+    moved = climb(steps.momentum(0.1, lambda v: v, 0.5), found, CENTER)
+    torch.testing.assert_close(moved, CENTER + 0.1 * (first + (0.5 * first + second)), rtol=0, atol=1e-14)
+
+
 def test_parameters_of_five_axes_are_stepped_by_image() -> None:
     """Spectra are (N, C, H, W / 2 + 1, 2); here the batch is as long as the channel axis."""
     g = torch.randn((3, 3, 5, 4, 2), generator=torch.Generator().manual_seed(0), dtype=torch.float64)

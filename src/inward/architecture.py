@@ -34,12 +34,11 @@ def points_table(net: Network) -> list[dict[str, Any]]:
 
 def totals(net: Network) -> dict[str, int]:
     """Parameters and multiply-adds (of one image) of the whole network."""
-    graph = net.graph(net.size)
     outer = [p for p in net.points.values() if _outermost(p.name, net.points)]
     return {
         "points": len(net.points),
         "parameters": net.parameters,
-        "multiply_adds": graph.multiply_adds if hasattr(graph, "multiply_adds") else sum(p.multiply_adds for p in outer),
+        "multiply_adds": sum(p.multiply_adds for p in outer),
     }
 
 
@@ -59,11 +58,11 @@ def tree(net: Network) -> Tree:
     )
     root = Tree(head)
     branches: dict[str, Tree] = {}
-    _grow(root, "", net.points, branches)
+    _grow(root, net.points, branches)
     return root
 
 
-def _grow(root: Tree, _: str, points: dict[str, Point], branches: dict[str, Tree]) -> None:
+def _grow(root: Tree, points: dict[str, Point], branches: dict[str, Tree]) -> None:
     """Adds every point below its nearest ancestor; a parent that is no point gets a plain line."""
     parents = {name.rpartition(".")[0] for name in points}
     for name in _by_path(list(points)):
@@ -90,10 +89,12 @@ def _by_path(names: list[str]) -> list[str]:
         parts = name.split(".")
         for depth in range(1, len(parts) + 1):
             first.setdefault(".".join(parts[:depth]), position)
+
     def key(name: str) -> list[tuple[int, str]]:
         parts = name.split(".")
         paths = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
         return [(first[path], path) for path in paths]
+
     return sorted(names, key=key)
 
 

@@ -34,7 +34,9 @@ for _family in families():
 
 
 @app.command(help_epilogue=examples("show"))
-def show(model: str, /, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False, shared: Shared = Shared()) -> int:  # noqa: B008
+def show(
+    model: str, /, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False, shared: Shared = Shared()
+) -> int:
     """The architecture of a network: a tree of its points with shapes, parameters and multiply-adds.
 
     No weights are needed, so none are looked for unless --weights names them.
@@ -58,7 +60,7 @@ def predict_command(
     /,
     *image: str,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
-    shared: Shared = Shared(),  # noqa: B008
+    shared: Shared = Shared(),
 ) -> int:
     """The five most probable classes of pictures.
 
@@ -92,9 +94,7 @@ def _as_text(file: Path, top: list[Prediction]) -> str:
 
 
 @app.command(help_epilogue=examples("rerun"))
-def rerun(
-    manifest: Path, /, *, out: Path | None = None, trust: bool = False, device: str | None = None
-) -> int:
+def rerun(manifest: Path, /, *, out: Path | None = None, trust: bool = False, device: str | None = None) -> int:
     """Compute a saved result again from its manifest, and say by how much it differs.
 
     Args:
@@ -116,9 +116,7 @@ def rerun(
 
 @app.command(help_epilogue=examples("methods"))
 def methods() -> int:
-    """The table of methods.
-
-    """
+    """The table of methods."""
     table = Table("method", "command", "question", "paper")
     for row in TABLE:
         table.add_row(row.name, f"inward {row.command}", row.question, row.paper)

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from inward.errors import CallError
 from inward.methods.table import TABLE, Method
+from inward.network.network import Network
 from inward.options import Shared, as_number
 from inward.pictures import find, read
 from inward.results import Result, describe
@@ -59,18 +60,22 @@ def command(family: str) -> Callable[..., int]:
     """The function behind ``inward FAMILY``, with the signature that cyclopts reads."""
     rows = [row for row in TABLE if row.command == family]
 
-    def run(model: str, things: tuple[str, ...], **options: Any) -> int:
-        shared: Shared = options.pop("shared")
+    signature = inspect.Signature(_parameters(rows), return_annotation=int)
+
+    def run(*given: Any, **set_options: Any) -> int:
+        bound = signature.bind(*given, **set_options)
+        bound.apply_defaults()
+        options = bound.arguments
         row = next(r for r in rows if r.name == options["method"])
-        out = options.pop("out")
-        if not things:
+        if not options["things"]:
             raise CallError(f"there is nothing to {family}; name {_WHAT[row.takes]}")
-        return _run(row, model, things, shared, out, _chosen(row, options))
+        chosen = _chosen(row, rows, options, set(set_options))
+        return _run(row, options["model"], options["things"], options["shared"], options["out"], chosen)
 
     run.__name__ = family
     run.__doc__ = _help(rows)
-    run.__signature__ = inspect.Signature(_parameters(rows), return_annotation=int)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in _parameters(rows)} | {"return": int}
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()} | {"return": int}
     return run
 
 
@@ -108,7 +113,9 @@ def _parameters(rows: list[Method]) -> list[inspect.Parameter]:
     ]
     options = {o.name: o for row in reversed(rows) for o in _options(row)}
     found += options.values()
-    found.append(kind("out", kind.KEYWORD_ONLY, default=Path("inward-out"), annotation=Annotated[Path, Parameter(help=_OUT)]))
+    found.append(
+        kind("out", kind.KEYWORD_ONLY, default=Path("inward-out"), annotation=Annotated[Path, Parameter(help=_OUT)])
+    )
     found.append(kind("shared", kind.KEYWORD_ONLY, default=Shared(), annotation=Shared))
     return found
 
@@ -135,41 +142,49 @@ def _options(row: Method) -> list[inspect.Parameter]:
     return found
 
 
-def _chosen(row: Method, options: dict[str, Any]) -> dict[str, Any]:
-    """The options of the chosen method; those of another that were set are refused, not ignored."""
+def _chosen(row: Method, rows: list[Method], options: dict[str, Any], given: set[str]) -> dict[str, Any]:
+    """The options of the chosen method; one that was set and belongs to another is refused, not ignored."""
     own = {p.name for p in _options(row)}
-    return {name: value for name, value in options.items() if name in own}
+    others = {p.name for r in rows for p in _options(r)} - own
+    if given & others:
+        raise CallError(f"{row.name} has no option --{sorted(given & others)[0].replace('_', '-')}")
+    return {name: options[name] for name in own}
 
 
 def _run(row: Method, model: str, things: Sequence[str], shared: Shared, out: Path, options: dict[str, Any]) -> int:
-    console = Console(stderr=True)
-    # An address is looked up, and a picture found, before any work is done.
+    # A picture is found, and an address looked up, before any work is done.
     files = find(things) if row.takes == "images" else []
     net = shared.network(model)
-    signature = inspect.signature(row.function).parameters
-    if "seed" in signature:
+    names = _unique([f.stem for f in files] if files else [str(net.resolve(thing)) for thing in things])
+    if "seed" in inspect.signature(row.function).parameters:
         options["seed"] = shared.seed
-    names = _unique([f.stem for f in files] if files else [str(net.resolve(t)) for t in things])
-    work = list(zip(names, files or things, strict=True))
-    with progress_bar(console) as bar:
-        task = bar.add_task(row.name, total=len(work))
-        for start in range(0, len(work), _BATCH):
-            batch = work[start : start + _BATCH]
-            inputs: Any = read([thing for _, thing in batch], net) if files else [str(thing) for _, thing in batch]
-            if "on_pass" in signature:
-                inner = bar.add_task("passes", total=None)
-                options["on_pass"] = lambda done, total, _, inner=inner: bar.update(inner, completed=done, total=total)
-            result = row.function(net, inputs.to(net.device) if files else inputs, **options)
-            for index, (name, thing) in enumerate(batch):
-                one = _with_input(result[index], thing if files else None)
+    with progress_bar(Console(stderr=True)) as bar:
+        task = bar.add_task(row.name, total=len(names))
+        for start in range(0, len(names), _BATCH):
+            batch = slice(start, start + _BATCH)
+            inputs: Any = read(files[batch], net).to(net.device) if files else list(things[batch])
+            result = _compute(row, net, inputs, options, bar)
+            for index, name in enumerate(names[batch]):
+                one = _with_input(result[index], files[batch][index] if files else None)
                 folder = one.save(out / name)
                 bar.console.print(f"{folder}  {describe(one.measures())}", highlight=False, soft_wrap=True)
                 bar.advance(task)
             for note in result.record.notes:
                 bar.console.print(f"note: {note}", style="yellow")
-            if "on_pass" in signature:
-                bar.remove_task(inner)
     return 0
+
+
+def _compute(row: Method, net: Network, inputs: Any, options: dict[str, Any], bar: Progress) -> Result:
+    """One batch, with a bar of its own for the passes of an ascent."""
+    if "on_pass" not in inspect.signature(row.function).parameters:
+        return row.function(net, inputs, **options)
+    task = bar.add_task("passes", total=None)
+    try:
+        return row.function(
+            net, inputs, on_pass=lambda done, total, _: bar.update(task, completed=done, total=total), **options
+        )
+    finally:
+        bar.remove_task(task)
 
 
 def _with_input(result: Result, file: Any) -> Result:

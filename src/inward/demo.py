@@ -63,10 +63,10 @@ def _data() -> tuple[Images, Tensor]:
     """The digits in a fixed random order: (1797, 1, 8, 8) on the 8-bit grid, and their classes."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    images = torch.from_numpy(found.images).float()[:, None] / 16
+    pixels, classes = load_digits(return_X_y=True)
+    images = torch.from_numpy(pixels).float().view(-1, 1, 8, 8) / 16
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    return ((images * 255).round() / 255)[order], torch.from_numpy(found.target).long()[order]
+    return ((images * 255).round() / 255)[order], torch.from_numpy(classes).long()[order]
 
 
 def train(images: Images, labels: Tensor, seed: int, bar: Progress) -> Digits:
@@ -111,11 +111,13 @@ def _architecture(net: Network, images: Images, labels: Tensor, _: Path) -> draw
     )
 
 
-def _units(net: Network, images: Images, labels: Tensor, out: Path) -> draw.Section:
+def _units(net: Network, _images: Images, _labels: Tensor, out: Path) -> draw.Section:
     names = [f"conv2/{k}" for k in range(8)] + [f"conv3/{k}" for k in range(8)]
     found = [visualize(net, names, steps=128), visualize(net, [f"class:{k}" for k in range(10)], steps=128)]
     figures = []
-    for result, text in zip(found, ("Sixteen units of two layers.", "The ten classes: what would be most of a digit."), strict=True):
+    for result, text in zip(
+        found, ("Sixteen units of two layers.", "The ten classes: what would be most of a digit."), strict=True
+    ):
         pictures = [draw.to_picture(image, at_least=_AT_LEAST) for image in result.images]
         columns = 8 if len(pictures) == 16 else 5
         figures.append(draw.Figure(draw.grid(pictures, columns=columns, captions=list(result.addresses)), text))

@@ -18,7 +18,9 @@ def html(result: Result) -> str:
     more = f"<p>and {rest} more: <code>result[i]</code></p>" if rest > 0 else ""
     record = result.record
     notes = "".join(f"<p><b>{escaping.escape(note)}</b></p>" for note in record.notes)
-    summary = escaping.escape(f"{record.method}, {record.network['name']}, {record.seconds:.2f} s, {record.network['device']}")
+    summary = escaping.escape(
+        f"{record.method}, {record.network['name']}, {record.seconds:.2f} s, {record.network['device']}"
+    )
     details = escaping.escape(", ".join(f"{k} = {v}" for k, v in record.parameters.items()))
     return (
         f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(shown)}</div>{more}{notes}'

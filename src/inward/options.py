@@ -49,7 +49,8 @@ def as_size(_: Any, tokens: Sequence[Any]) -> tuple[int, int]:
 
 
 Numbers = Annotated[
-    tuple[float, ...] | None, Parameter(group=_NETWORK, converter=as_numbers, consume_multiple=True, n_tokens=-1, negative=())
+    tuple[float, ...] | None,
+    Parameter(group=_NETWORK, converter=as_numbers, consume_multiple=True, n_tokens=-1, negative=()),
 ]
 
 

@@ -99,7 +99,9 @@ def _open(path: Path, mode: str) -> Image.Image:
     except InwardError:
         raise
     except Image.DecompressionBombError as error:
-        raise InwardError(f"{path} has too many pixels, over the limit of {MOST_PIXELS // 10**6} megapixels; scale it down") from error
+        raise InwardError(
+            f"{path} has too many pixels, over the limit of {MOST_PIXELS // 10**6} megapixels; scale it down"
+        ) from error
     except Exception as error:  # decoders raise anything at all on a damaged file
         raise InwardError(f"{path} is not a picture that can be read: {' '.join(str(error).split())[:160]}") from error
 
@@ -135,5 +137,7 @@ def _read_array(path: Path, channels: int, size: Size) -> Tensor:
         raise InwardError(f"{path} is not a .npy file of numbers: {' '.join(str(error).split())[:160]}") from error
     if mapped.shape != (channels, *size) or mapped.dtype.kind != "f":
         shape = (channels, *size)
-        raise CallError(f"{path} holds {mapped.dtype} values of shape {mapped.shape}; this network takes floats of shape {shape}")
+        raise CallError(
+            f"{path} holds {mapped.dtype} values of shape {mapped.shape}; this network takes floats of shape {shape}"
+        )
     return torch.from_numpy(np.array(mapped, dtype=np.float32))

@@ -22,17 +22,17 @@ class _Directed(torch.optim.Optimizer):
         self._direction = direction
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for parameter in group["params"]:
-                velocity = self._velocity(parameter, group["decay"])
+                velocity = self._velocity(parameter, parameter.grad, group["decay"])
                 parameter.sub_(group["lr"] * self._direction(velocity))
 
-    def _velocity(self, parameter: Tensor, decay: float) -> Tensor:
+    def _velocity(self, parameter: Tensor, gradient: Tensor, decay: float) -> Tensor:
         if decay == 0:
-            return parameter.grad
-        length = parameter.grad.abs().flatten(1).sum(1).view(-1, *[1] * (parameter.ndim - 1))
-        unit = torch.where(length > 0, parameter.grad / torch.where(length > 0, length, 1), 0)
+            return gradient
+        length = gradient.abs().flatten(1).sum(1).view(-1, *[1] * (gradient.ndim - 1))
+        unit = torch.where(length > 0, gradient / torch.where(length > 0, length, 1), 0)
         state = self.state[parameter]
         state["velocity"] = decay * state.get("velocity", 0) + unit
         return state["velocity"]

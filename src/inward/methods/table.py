@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from inward.errors import CallError
 from inward.methods.attacks import targeted_attack
 from inward.methods.saliency import saliency
 from inward.methods.visualize import visualize
@@ -62,8 +62,6 @@ TABLE: tuple[Method, ...] = (
 
 def by_name(name: str) -> Method:
     """The row of a method. Raises CallError naming those there are."""
-    from inward.errors import CallError
-
     for row in TABLE:
         if row.name == name:
             return row

@@ -7,28 +7,17 @@ minus the mean (123, 117, 104), times 255: see :func:`inception_v1`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-# A row: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection.
-_WIDTHS = {
-    "mixed3a": (64, 96, 128, 16, 32, 32),
-    "mixed3b": (128, 128, 192, 32, 96, 64),
-    "mixed4a": (192, 96, 208, 16, 48, 64),
-    "mixed4b": (160, 112, 224, 24, 64, 64),
-    "mixed4c": (128, 128, 256, 24, 64, 64),
-    "mixed4d": (112, 144, 288, 32, 64, 64),
-    "mixed4e": (256, 160, 320, 32, 128, 128),
-    "mixed5a": (256, 160, 320, 32, 128, 128),
-    "mixed5b": (384, 192, 384, 48, 128, 128),
-}
-
 
 class Mixed(nn.Module):
-    """Four branches side by side; a ReLU after every convolution."""
+    """Four branches side by side; a ReLU after every convolution.
+
+    ``widths``: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection.
+    """
 
     def __init__(self, channels: int, widths: tuple[int, int, int, int, int, int]) -> None:
         super().__init__()
@@ -41,7 +30,6 @@ class Mixed(nn.Module):
         self.pool = nn.MaxPool2d(3, stride=1, padding=1)
         self.pool_proj = nn.Conv2d(channels, pooled, 1)
         self.relu = nn.ReLU()
-        self.width = one + three + five + pooled
 
     def forward(self, x: Tensor) -> Tensor:
         branches = (
@@ -65,12 +53,16 @@ class InceptionV1(nn.Module):
         self.lrn2 = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
         self.relu = nn.ReLU()
         self.pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
-        channels = 192
-        for name, widths in _WIDTHS.items():
-            block = Mixed(channels, widths)
-            setattr(self, name, block)
-            channels = block.width
-        self.fc = nn.Linear(channels, classes)
+        self.mixed3a = Mixed(192, (64, 96, 128, 16, 32, 32))
+        self.mixed3b = Mixed(256, (128, 128, 192, 32, 96, 64))
+        self.mixed4a = Mixed(480, (192, 96, 208, 16, 48, 64))
+        self.mixed4b = Mixed(512, (160, 112, 224, 24, 64, 64))
+        self.mixed4c = Mixed(512, (128, 128, 256, 24, 64, 64))
+        self.mixed4d = Mixed(512, (112, 144, 288, 32, 64, 64))
+        self.mixed4e = Mixed(528, (256, 160, 320, 32, 128, 128))
+        self.mixed5a = Mixed(832, (256, 160, 320, 32, 128, 128))
+        self.mixed5b = Mixed(832, (384, 192, 384, 48, 128, 128))
+        self.fc = nn.Linear(1024, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.lrn1(self.pool(self.relu(self.conv1(x))))
@@ -87,10 +79,6 @@ def inception_v1() -> InceptionV1:
     return InceptionV1().eval()
 
 
-def _preprocessing(factory: Callable[[], Any]) -> None:
-    factory.mean = (123 / 255, 117 / 255, 104 / 255)  # type: ignore[attr-defined]
-    factory.std = (1 / 255,) * 3  # type: ignore[attr-defined]
-    factory.size = (224, 224)  # type: ignore[attr-defined]
-
-
-_preprocessing(inception_v1)
+_told: Any = inception_v1
+_told.mean, _told.std = (123 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3
+_told.size, _told.channels = (224, 224), 3

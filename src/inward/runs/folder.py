@@ -105,7 +105,8 @@ def manifest_of(result: Result, files: list[str]) -> dict[str, Any]:
 def _of_one(result: Result, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of one image of a batch: its own target or address."""
     own = {"target": getattr(result, "targets", None), "addresses": getattr(result, "addresses", None)}
-    return {k: list(own[k]) if own.get(k) is not None else v for k, v in parameters.items()}
+    mine = {k: list(v) for k, v in own.items() if v is not None and k in parameters}
+    return dict(parameters) | mine
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,1 @@
+"""Ratios of our speed to a peer's: ``python -m benchmarks``."""
