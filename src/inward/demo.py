@@ -124,7 +124,7 @@ def _units(net: Network, _images: Images, _labels: Tensor, out: Path) -> draw.Se
     found[1][0].save(out / "class-0")
     return draw.Section(
         "What its units look for",
-        "Each picture began as grey noise and was moved, pixel by pixel, in the direction that excites one unit more.",
+        "Each picture began as gray noise and was moved, pixel by pixel, in the direction that excites one unit more.",
         figures=tuple(figures),
     )
 

@@ -6,6 +6,7 @@ one, is refused in one sentence.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ MOST_PIXELS = 100_000_000
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".npy"}
 # The share of the short side that the usual evaluation of ImageNet networks crops.
 CROP = 0.875
+_DEEP = 65535
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -45,15 +47,17 @@ def read(paths: str | Path | Sequence[str | Path], net: Network) -> Images:
         InwardError: for a file that is missing, no picture, truncated, or over 100 megapixels.
     """
     files = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    if not files:
+        raise CallError("there is no picture to read; name at least one file")
     return torch.stack([_read_one(Path(file), net.preprocess.channels, net.size) for file in files])
 
 
 def find(places: Sequence[str | Path]) -> list[Path]:
-    """The picture files that are named, and those inside the folders that are, sorted by name."""
+    """The picture files that are named, and those inside the folders that are (but for hidden ones), sorted by name."""
     found: list[Path] = []
     for place in map(Path, places):
         if place.is_dir():
-            inside = sorted(p for p in place.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+            inside = sorted(p for p in place.iterdir() if _is_picture(p))
             if not inside:
                 raise InwardError(f"the folder {place} holds no pictures ({', '.join(sorted(SUFFIXES))})")
             found += inside
@@ -64,37 +68,40 @@ def find(places: Sequence[str | Path]) -> list[Path]:
     return found
 
 
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
 def _read_one(path: Path, channels: int, size: Size) -> Tensor:
+    if not path.is_file():
+        raise InwardError(f"{path} is a folder, not a picture" if path.is_dir() else f"there is no file {path}")
+    if path.stat().st_size == 0:
+        raise InwardError(f"{path} is empty (0 bytes)")
     if path.suffix.lower() == ".npy":
         return _read_array(path, channels, size)
     if channels not in _MODES:
         raise CallError(f"this network takes {channels} channels and a picture file has 1, 3 or 4; give a .npy file")
     picture = _fit(_open(path, _MODES[channels]), size)
-    values = np.asarray(picture)
-    if values.dtype == np.uint16 or picture.mode.startswith("I"):
-        scaled = values.astype(np.float32) / 65535
-    else:
-        scaled = values.astype(np.float32) / 255
+    scaled = np.asarray(picture).astype(np.float32) / (_DEEP if picture.mode.startswith("I") else 255)
     if scaled.ndim == 2:
         scaled = np.repeat(scaled[:, :, None], channels, axis=2)
-    return torch.from_numpy(scaled.transpose(2, 0, 1).copy())
+        if channels == 4:
+            scaled[:, :, 3] = 1
+    # Scaling can put the values of deep pictures a little outside.
+    return torch.from_numpy(scaled.transpose(2, 0, 1).copy()).clamp(0, 1)
 
 
 def _open(path: Path, mode: str) -> Image.Image:
-    if not path.is_file():
-        raise InwardError(f"there is no file {path}")
-    if path.stat().st_size == 0:
-        raise InwardError(f"{path} is empty (0 bytes)")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), Image.open(path) as picture:
             warnings.simplefilter("ignore")
-            picture = Image.open(path)
             width, height = picture.size
             if width * height > MOST_PIXELS:
                 raise InwardError(
                     f"{path} has {width} x {height} pixels, over the limit of {MOST_PIXELS // 10**6} megapixels; scale it down"
                 )
             picture.load()
+            _check_depth(path, picture)
             return _in_mode(ImageOps.exif_transpose(picture), mode)
     except InwardError:
         raise
@@ -106,12 +113,19 @@ def _open(path: Path, mode: str) -> Image.Image:
         raise InwardError(f"{path} is not a picture that can be read: {' '.join(str(error).split())[:160]}") from error
 
 
+def _check_depth(path: Path, picture: Image.Image) -> None:
+    if picture.mode == "F":
+        raise InwardError(f"{path} holds floating-point values without a range; save it with 8 or 16 bits")
+    if picture.mode == "I":
+        low, high = (int(v) for v in picture.getextrema())  # type: ignore[arg-type]
+        if low < 0 or high > _DEEP:
+            raise InwardError(f"{path} holds values from {low} to {high}, more than 16 bits; save it with 8 or 16 bits")
+
+
 def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
     """The picture in the mode wanted; 16-bit gray stays 16-bit, transparency is laid on white."""
     if picture.mode.startswith("I"):
         return picture
-    if picture.mode == "F":
-        raise InwardError("it holds floating-point values without a range; save it as 8 or 16 bits")
     if mode != "RGBA" and (picture.mode in {"RGBA", "LA", "PA"} or "transparency" in picture.info):
         above = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
@@ -133,11 +147,15 @@ def _fit(picture: Image.Image, size: Size) -> Image.Image:
 def _read_array(path: Path, channels: int, size: Size) -> Tensor:
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InwardError(f"{path} is not a .npy file of numbers: {' '.join(str(error).split())[:160]}") from error
     if mapped.shape != (channels, *size) or mapped.dtype.kind != "f":
         shape = (channels, *size)
         raise CallError(
             f"{path} holds {mapped.dtype} values of shape {mapped.shape}; this network takes floats of shape {shape}"
         )
+    low, high = float(mapped.min()), float(mapped.max())
+    if not (low >= 0 and high <= 1):
+        told = "NaN" if math.isnan(low) else f"values from {low:g} to {high:g}"
+        raise CallError(f"{path} holds {told}; every value must be in [0, 1], before mean and std are applied")
     return torch.from_numpy(np.array(mapped, dtype=np.float32))

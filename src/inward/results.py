@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from inward.network.network import Network
-from inward.runs.record import Record
+from inward.runs.record import Record, described
 from inward.types import Images, Scores
 
 
@@ -36,7 +36,8 @@ class Result(ABC):
         index = range(len(self))[index]
         one = {name: getattr(self, name)[index : index + 1] for name in self.batched}
         one |= {name: getattr(self, name)[:, index : index + 1] for name in self.columns}
-        return replace(self, **one)
+        inputs = {name: described(one[name]) for name in self.record.inputs if name in one}
+        return replace(self, **one, record=replace(self.record, inputs={**self.record.inputs, **inputs}))
 
     @abstractmethod
     def measures(self) -> dict[str, Any]:
@@ -120,6 +121,12 @@ class Perturbation(Result):
     l2: Tensor
     final: Scores
     history: Tensor
+
+    def __getitem__(self, index: int) -> Self:
+        one = super().__getitem__(index)
+        # The others of its batch may have gone on for longer than it was moved.
+        moved = int(one.steps[0]) + int(self.record.parameters["extra"])
+        return replace(one, history=one.history[:moved])
 
     def measures(self) -> dict[str, Any]:
         """What is said of one image."""

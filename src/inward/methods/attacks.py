@@ -22,6 +22,8 @@ from inward.runs.record import record
 from inward.types import Images
 
 LEVELS = 255
+# So that an eps of 4 / 255 in any float is 4 levels, in levels.
+_SLACK = 1e-5
 
 
 def targeted_attack(
@@ -63,6 +65,8 @@ def targeted_attack(
     names = [target] * len(images) if isinstance(target, str) else list(target)
     classes = classes_of(net, names)
     _check(net, images, eps, norm, classes)
+    if not (step > 0 and math.isfinite(step)):
+        raise CallError(f"step is a share of the ball's radius and must be above 0, not {step:g}; write 0.25")
     images = images.detach().to(net.device)
     ball = Ball(images, eps, math.inf if norm == "linf" else 2)
     length = step * (eps * math.sqrt(images[0].numel()) if norm == "linf" else eps)
@@ -99,8 +103,10 @@ def _check(net: Network, images: Images, eps: float, norm: str, classes: tuple[i
     net.preprocess.check(images)
     if norm not in ("linf", "l2"):
         raise CallError(f"there is no norm '{norm}' here; write linf or l2")
-    if not (eps > 0 and math.isfinite(eps)) or (norm == "linf" and eps > 1):
-        raise CallError(f"eps must be in (0, 1], in units of the whole range, not {eps}; write 4/255 for 4 levels")
+    if norm == "linf" and not 0 < eps <= 1:
+        raise CallError(f"eps must be above 0 and at most 1, the whole range, not {eps:g}; write 4/255 for 4 levels")
+    if norm == "l2" and not (eps > 0 and math.isfinite(eps)):
+        raise CallError(f"eps is the length of the whole change and must be a number above 0, not {eps:g}; write 0.5")
     if len(classes) != len(images):
         raise CallError(f"there are {len(classes)} targets for {len(images)} images; give one, or one an image")
 
@@ -126,17 +132,23 @@ def _answers(net: Network, classes: tuple[int, ...], ball: Ball) -> Callable[[Tr
 
 
 def rounded(images: Images, ball: Ball) -> Images:
-    """The nearest 8-bit picture; towards the original where the nearest would leave the ball."""
+    """The nearest 8-bit picture; towards the 8-bit original where the nearest would leave the ball around that."""
     start = (ball.center * LEVELS).round()
+    exact = images * LEVELS - start
     change = ((images * LEVELS).round() - start).clamp(-start, LEVELS - start)
     if ball.p == math.inf:
-        most = math.floor(ball.eps * LEVELS + 1e-4)
+        most = math.floor(ball.eps * LEVELS + _SLACK)
         change = change.clamp(-most, most)
     else:
-        exact = images * LEVELS - start
-        inside = (change / LEVELS).flatten(1).norm(dim=1) <= ball.eps
-        change = torch.where(inside.view(-1, 1, 1, 1), change, exact.trunc())
+        length, radius = _lengths(exact), ball.eps * LEVELS
+        shorter = (exact * torch.where(length > radius, radius / length, 1)).trunc().to(change)
+        change = torch.where(_lengths(change) <= radius + _SLACK, change, shorter)
     return ((start + change) / LEVELS).clamp(0, 1)
+
+
+def _lengths(change: Images) -> Tensor:
+    """The Euclidean length of each image's change, in float64, as (N, 1, 1, 1)."""
+    return change.double().flatten(1).norm(dim=1).view(-1, 1, 1, 1)
 
 
 @torch.no_grad()
@@ -147,7 +159,7 @@ def judge(
     logits = net(adversarial)
     index = torch.tensor(classes, device=logits.device)
     lead = -Margin(tuple(classes))(Trace(net, adversarial, {"class": logits}))
-    original = (images * LEVELS).round().double() / LEVELS
-    change = (adversarial.double() * LEVELS).round() / LEVELS - original
-    linf, l2 = change.flatten(1).abs().amax(1), change.flatten(1).norm(dim=1)
+    # Whole levels, so that the distances are exact.
+    change = ((adversarial * LEVELS).round() - (images * LEVELS).round()).double()
+    linf, l2 = change.flatten(1).abs().amax(1) / LEVELS, change.flatten(1).norm(dim=1) / LEVELS
     return (logits.argmax(1) == index).cpu(), lead.cpu(), linf.cpu(), l2.cpu()

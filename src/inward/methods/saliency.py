@@ -41,6 +41,9 @@ def saliency(
         CallError: for images that are not in [0, 1] or an address that the network does not have.
     """
     started = time.perf_counter()
+    net.preprocess.check(images)
+    if score not in ("class", "cross-entropy"):
+        raise CallError(f"there is no score '{score}' here; write class or cross-entropy")
     objective, targets = explained(net, images, target, score)
     scores, values = gradient(net, images, objective)
     parameters = {"target": list(targets), "score": score}

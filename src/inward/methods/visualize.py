@@ -24,7 +24,7 @@ from inward.runs.record import record
 from inward.types import Scores, Size
 
 # A picture with less contrast than this shows nothing: its unit never woke.
-GREY = 0.02
+GRAY = 0.02
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def visualize(
         net: the network.
         addresses: one or several units, each a picture; the batch does not change a picture.
         size: height and width in pixels; by default the network's.
-        steps: passes.
+        steps: how often the pictures are moved.
         parameterization: fourier or pixels.
         lr: Adam's step; ours (0.05 in the authors' code leaves some channels unsettled).
         augment: whether the picture must survive jitter, scale and rotation.
@@ -97,7 +97,7 @@ def visualize(
     resolved = tuple(str(net.resolve(name)) for name in names)
     parameters = {"addresses": list(resolved), "size": [height, width], "steps": steps, "lr": lr, "seed": seed}
     parameters |= {"parameterization": parameterization, "augment": augment, "redirect": redirect}
-    made = record(net, "feature-visualization", parameters, {}, started, _grey_notes(found.images, resolved))
+    made = record(net, "feature-visualization", parameters, {}, started, _gray_notes(found.images, resolved))
     return Visualization(net, made, found.images, resolved, found.final, found.scores, found.redirected)
 
 
@@ -108,6 +108,6 @@ def _parameterization(name: str) -> Fourier | Pixels:
     return known[name]
 
 
-def _grey_notes(images: torch.Tensor, addresses: Sequence[str]) -> tuple[str, ...]:
+def _gray_notes(images: torch.Tensor, addresses: Sequence[str]) -> tuple[str, ...]:
     contrast = images.flatten(1).std(1).tolist()
-    return tuple(f"{a} stayed grey: it never woke" for a, c in zip(addresses, contrast, strict=True) if c < GREY)
+    return tuple(f"{a} stayed gray: the unit never woke" for a, c in zip(addresses, contrast, strict=True) if c < GRAY)

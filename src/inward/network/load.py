@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from inward.errors import CallError, InwardError
 from inward.network.address import nearest
+from inward.network.archive import load_program
 from inward.network.network import Network, pick_device, unwrap
 from inward.network.preprocess import Preprocess
 from inward.network.source import ModuleSource, ProgramSource
@@ -315,13 +316,7 @@ def _load_program(
 ) -> Network:
     if weights is not None:
         raise CallError(f"{spec} carries its own weights; leave out --weights")
-    path = Path(spec)
-    if not path.is_file():
-        raise InwardError(f"there is no file {path}")
-    try:
-        program = torch.export.load(path)
-    except Exception as error:
-        raise InwardError(f"{path.name} is not an exported program that can be read: {_short(error)}") from error
+    program = load_program(Path(spec))
     source = ProgramSource(program, spec)
     source = source.to(pick_device(device), dtype or source.dtype)
     asked = (size, size) if isinstance(size, int) else size

@@ -48,7 +48,7 @@ def record(
         method=method,
         parameters=dict(parameters),
         network=network | {"spec": net.spec, "weights_sha256": net.weights_hash()},
-        inputs={name: {"shape": list(t.shape), "sha256": sha256(t)} for name, t in inputs.items()},
+        inputs={name: described(tensor) for name, tensor in inputs.items()},
         seconds=round(time.perf_counter() - started, 3),
         environment={
             "inward": VERSION,
@@ -58,6 +58,11 @@ def record(
         },
         notes=notes,
     )
+
+
+def described(tensor: Tensor) -> dict[str, Any]:
+    """An input as manifests name it."""
+    return {"shape": list(tensor.shape), "sha256": sha256(tensor)}
 
 
 def sha256(tensor: Tensor) -> str:

@@ -1,0 +1,125 @@
+"""Reading a ``.pt2`` file without running anything that is in it.
+
+``torch.export.load`` unpickles some entries, evaluates size expressions with sympy (which uses
+``eval``) and looks functions up by name. Files come from outside; so while one is read, pickles
+are restricted to tensors, expressions to arithmetic, and what the program calls to tensor operators.
+"""
+
+from __future__ import annotations
+
+import operator
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import sympy
+import torch
+from torch import fx
+
+from inward.errors import InwardError
+
+# What sympy's own notation of a size is made of: names of operations, numbers, quoted symbols.
+_SHAPE = re.compile(r"^[\w\s+\-*/(),.<>='\"]{0,4000}$")
+_QUOTED = re.compile(r"""'[A-Za-z]\w*'|"[A-Za-z]\w*\"""")
+_WORDS = set(
+    "Symbol Integer Rational Float Add Mul Pow Max Min Mod Abs floor ceiling Piecewise ExprCondPair And Or Not Eq Ne "
+    "Lt Le Gt Ge Equality Unequality StrictLessThan LessThan StrictGreaterThan GreaterThan BooleanTrue BooleanFalse "
+    "FloorDiv CeilDiv CleanDiv ModularIndexing PythonMod Where IntTrueDiv FloatTrueDiv TruncToInt RoundToInt CeilToInt "
+    "FloorToInt ToFloat PowByNatural FloatPow LShift RShift IsNonOverlappingAndDenseIndicator Identity "
+    "True False positive integer nonnegative negative real true false".split()
+)
+_OPERATORS = {
+    getattr(operator, name)
+    for name in "getitem add sub mul truediv floordiv mod neg pow eq ne lt le gt ge and_ or_ not_".split()
+}
+
+
+def is_arithmetic(expression: str) -> bool:
+    """Whether a size expression is made of nothing but numbers, symbols and known operations."""
+    if _SHAPE.match(expression) is None or "__" in expression:
+        return False
+    bare = _QUOTED.sub(" ", expression)
+    if "'" in bare or '"' in bare:
+        return False
+    words = re.findall(r"[A-Za-z_]\w*", bare)
+    return all(word in _WORDS or re.fullmatch(r"[suif]\d+", word) for word in words)
+
+
+class _Refused(Exception):  # noqa: N818
+    """Something in the file would have run code."""
+
+
+def load_program(path: Path) -> torch.export.ExportedProgram:
+    """The program of a ``.pt2`` file.
+
+    Raises InwardError for what cannot be read, or would run code while it is read or used.
+    """
+    if not path.is_file():
+        raise InwardError(f"there is no file {path}")
+    try:
+        with _restricted():
+            program = torch.export.load(path)
+    except Exception as error:  # a damaged archive raises anything at all
+        # What was refused inside may have been wrapped on its way out.
+        if _is_refusal(error):
+            raise InwardError(f"{path.name} holds {_told(error)}, which could run code, and is refused") from error
+        raise InwardError(f"{path.name} is not an exported program that can be read: {_told(error)}") from error
+    _check_calls(program.graph_module, path)
+    return program
+
+
+@contextmanager
+def _restricted() -> Iterator[None]:
+    tensors_only, plain = torch.load, sympy.sympify
+
+    def load(*args: Any, **options: Any) -> Any:
+        try:
+            return tensors_only(*args, **options | {"weights_only": True})
+        except pickle.UnpicklingError as error:
+            raise _Refused("pickled objects") from error
+
+    def sympify(expression: Any, *args: Any, **options: Any) -> Any:
+        if isinstance(expression, str) and not is_arithmetic(expression):
+            raise _Refused("a size that is no arithmetic")
+        return plain(expression, *args, **options)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise _Refused("pickled objects")
+
+    with ExitStack() as stack:
+        for target, name, function in (
+            (torch, "load", load),
+            (sympy, "sympify", sympify),
+            (pickle, "loads", refuse),
+            (torch._C, "_pickle_load_obj", refuse),
+        ):
+            stack.enter_context(mock.patch.object(target, name, function))
+        yield
+
+
+def _check_calls(module: torch.nn.Module, path: Path) -> None:
+    """Refuses a program that calls anything but tensor operators: a name can lead to any function of torch."""
+    for part in module.modules():
+        for node in part.graph.nodes if isinstance(part, fx.GraphModule) else ():
+            known = isinstance(node.target, (torch._ops.OpOverload, torch._ops.HigherOrderOperator))
+            if node.op in {"call_method", "call_module"} or (
+                node.op == "call_function" and not known and node.target not in _OPERATORS
+            ):
+                raise InwardError(f"{path.name} calls {node.target}, which is no tensor operator, and is refused")
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    return error is not None and (isinstance(error, _Refused) or _is_refusal(error.__cause__ or error.__context__))
+
+
+def _told(error: BaseException) -> str:
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, _Refused):
+            return str(found)
+        found = found.__cause__ or found.__context__
+    return " ".join(str(error).split())[:160] or type(error).__name__
