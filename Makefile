@@ -18,8 +18,9 @@ $(READY): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/inward demo
 
+# One thread a worker: two workers that each want every core are slower than one.
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 8
 
 slow: setup
 	$(BIN)/python -m pytest -m slow
