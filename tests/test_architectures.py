@@ -95,7 +95,7 @@ CASES = [
         of=("features.2.0", "features.2.1.stochastic_depth"),
     ),
     Case(
-        "torchvision/regnet_y_400mf",
+        "torchvision/regnet_x_400mf",
         point="trunk_output.block1.block1-0.add",
         of=("trunk_output.block1.block1-0.proj", "trunk_output.block1.block1-0.f"),
     ),

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import ConvNet, network
 from PIL import Image
 
+from helpers import ConvNet, network
 from inward import CallError, InwardError, Network, read
 from inward.pictures import find
 

@@ -8,17 +8,18 @@ import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from rich.console import Console
 from rich.table import Table
 
 from inward import architecture
-from inward.commands import command, examples, families, progress_bar
+from inward.commands import command, examples, families, usage
 from inward.errors import CallError, InwardError, InwardWarning
 from inward.methods.predict import Prediction, predict
 from inward.methods.table import TABLE
 from inward.options import Shared
 from inward.pictures import find, read
+from inward.terminal import answer, progress_bar
 from inward.version import VERSION
 
 _BATCH = 32
@@ -30,7 +31,7 @@ app = App(
     help_format="plaintext",
 )
 for _family in families():
-    app.command(command(_family), name=_family, help_epilogue=examples(_family))
+    app.command(command(_family), name=_family, usage=usage(_family), help_epilogue=examples(_family))
 
 
 @app.command(help_epilogue=examples("show"))
@@ -74,12 +75,12 @@ def predict_command(
         raise CallError("there is nothing to predict; name one or more pictures, or a folder of them")
     files = find(image)
     net = shared.network(model)
-    with progress_bar(Console(stderr=True)) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("predict", total=len(files))
         for start in range(0, len(files), _BATCH):
             batch = files[start : start + _BATCH]
             for file, top in zip(batch, predict(net, read(batch, net).to(net.device)), strict=True):
-                print(_as_json(file, top) if as_json else _as_text(file, top), flush=True)
+                answer(bar, _as_json(file, top) if as_json else _as_text(file, top))
             bar.advance(task, len(batch))
     return 0
 
@@ -117,7 +118,9 @@ def rerun(manifest: Path, /, *, out: Path | None = None, trust: bool = False, de
 @app.command(help_epilogue=examples("methods"))
 def methods() -> int:
     """The table of methods."""
-    table = Table("method", "command", "question", "paper")
+    table = Table(box=None, pad_edge=False)
+    for heading, wraps in (("method", False), ("command", False), ("question", True), ("paper", True)):
+        table.add_column(heading, no_wrap=not wraps, overflow="fold")
     for row in TABLE:
         table.add_row(row.name, f"inward {row.command}", row.question, row.paper)
     Console().print(table)
@@ -152,8 +155,10 @@ def main(arguments: list[str] | None = None) -> int:
             print_error=False,
             result_action="return_value",
         )
+    except UnusedCliTokensError as error:
+        return _fail(f"'{' '.join(error.unused_tokens)}' is more than this command takes (see --help)", 2)
     except CycloptsError as error:
-        return _fail(" ".join(str(error).split()) + " (see --help)", 2)
+        return _fail(" ".join(str(error).split()).rstrip(".") + " (see --help)", 2)
     except CallError as error:
         return _fail(str(error), 2)
     except InwardError as error:
@@ -169,7 +174,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _fail(sentence: str, status: int) -> int:
-    print(f"inward: {sentence}", file=sys.stderr)
+    # One line, also where a name that was given has several.
+    print(f"inward: {' '.join(sentence.splitlines())}", file=sys.stderr)
     return status
 
 

@@ -10,18 +10,19 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from cyclopts import Group, Parameter
 from docstring_parser import parse as parse_docstring
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from inward.errors import CallError
 from inward.methods.table import TABLE, Method
 from inward.network.network import Network
-from inward.options import Shared, as_number
+from inward.options import Shared, as_number, as_whole
 from inward.pictures import find, read
 from inward.results import Result, describe
 from inward.runs.folder import folder_name
+from inward.terminal import answer, note, progress_bar
 
 _METHOD = Group("Method", sort_key=10)
+_CONVERTERS: dict[Any, Callable[..., Any]] = {float: as_number, int: as_whole}
 _INTERNAL = {"on_pass", "size", "seed"}
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "show": (
@@ -33,16 +34,16 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "inward predict torchvision/resnet50 photographs/ --json > answers.jsonl",
     ),
     "explain": (
-        "inward explain torchvision/resnet50 cat.jpg --method saliency --out out",
-        "inward explain torchvision/resnet50 cat.jpg --target layer3.1.conv2/17 --out out",
+        "inward explain torchvision/resnet50 cat.jpg --out out",
+        "inward explain torchvision/resnet50 cat.jpg --target layer3.1.conv2/17",
     ),
     "attack": (
-        "inward attack torchvision/resnet50 cat.jpg --target class:9 --eps 2/255 --out out",
-        "inward attack torchvision/resnet50 photographs/ --target class:ostrich --out out",
+        "inward attack torchvision/resnet50 cat.jpg --target class:9 --eps 2/255",
+        "inward attack torchvision/resnet50 photographs/ --target class:ostrich",
     ),
     "visualize": (
         "inward visualize torchvision/resnet50 layer3/17 class:ostrich --out out",
-        "inward visualize inward/inception_v1 mixed4a/97 --weights inception_v1.safetensors --out out",
+        "inward visualize inward/inception_v1 mixed4a/97 --weights v1.safetensors",
     ),
     "rerun": ("inward rerun out/mixed4a-97/manifest.json",),
     "methods": ("inward methods",),
@@ -85,7 +86,16 @@ _WHAT = {"images": "one or more pictures, or a folder of them", "addresses": "on
 def _help(rows: list[Method]) -> str:
     lines = [f"{rows[0].question}", ""]
     lines += [f"{row.name}: {inspect.getdoc(row.function).splitlines()[0]}\n" for row in rows]  # type: ignore[union-attr]
-    return "\n".join(lines)
+    return "\n".join(lines).replace("``", "")
+
+
+def usage(family: str) -> str:
+    """How a command is called."""
+    rows = [row for row in TABLE if row.command == family]
+    needed = [p for p in _options(rows[0]) if p.default is inspect.Parameter.empty]
+    options = "".join(f" --{p.name} {p.name.upper()}" for p in needed)
+    thing = {"images": "IMAGE...", "addresses": "ADDRESS..."}[rows[0].takes]
+    return f"Usage: inward {family} MODEL {thing}{options} [OPTIONS]"
 
 
 def examples(family: str) -> str:
@@ -133,13 +143,19 @@ def _options(row: Method) -> list[inspect.Parameter]:
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or parameter.name in _INTERNAL:
             continue
         hint: Any = hints[parameter.name]
-        settings: dict[str, Any] = {"group": _METHOD, "help": helps.get(parameter.name)}
-        if hint is float:
-            settings["converter"] = as_number
+        text = " ".join((helps.get(parameter.name) or "").split())
+        settings: dict[str, Any] = {"group": _METHOD, "help": text, "show_default": _shown}
+        if hint in _CONVERTERS:
+            settings["converter"] = _CONVERTERS[hint]
         if parameter.name == "target":
             hint = str | None if parameter.default is None else str
         found.append(parameter.replace(annotation=Annotated[hint, Parameter(**settings)]))
     return found
+
+
+def _shown(default: Any) -> str:
+    """A default as one would write it: 4/255."""
+    return f"{default * 255:g}/255" if isinstance(default, float) and len(str(default)) > 8 else str(default)
 
 
 def _chosen(row: Method, rows: list[Method], options: dict[str, Any], given: set[str]) -> dict[str, Any]:
@@ -158,7 +174,7 @@ def _run(row: Method, model: str, things: Sequence[str], shared: Shared, out: Pa
     names = _unique([f.stem for f in files] if files else [str(net.resolve(thing)) for thing in things])
     if "seed" in inspect.signature(row.function).parameters:
         options["seed"] = shared.seed
-    with progress_bar(Console(stderr=True)) as bar:
+    with progress_bar() as bar:
         task = bar.add_task(row.name, total=len(names))
         for start in range(0, len(names), _BATCH):
             batch = slice(start, start + _BATCH)
@@ -167,10 +183,10 @@ def _run(row: Method, model: str, things: Sequence[str], shared: Shared, out: Pa
             for index, name in enumerate(names[batch]):
                 one = _with_input(result[index], files[batch][index] if files else None)
                 folder = one.save(out / name)
-                bar.console.print(f"{folder}  {describe(one.measures())}", highlight=False, soft_wrap=True)
+                answer(bar, f"{folder}  {describe(one.measures())}")
                 bar.advance(task)
-            for note in result.record.notes:
-                bar.console.print(f"note: {note}", style="yellow")
+            for text in result.record.notes:
+                note(bar, text)
     return 0
 
 
@@ -196,16 +212,12 @@ def _with_input(result: Result, file: Any) -> Result:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    found: list[str] = []
+    """A folder's name for each; told apart by a number, also where a file system ignores the case."""
+    found: dict[str, str] = {}
     for name in map(folder_name, names):
         count, unique = 1, name
-        while unique in found:
+        while unique.casefold() in found:
             count += 1
             unique = f"{name}-{count}"
-        found.append(unique)
-    return found
-
-
-def progress_bar(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True)
+        found[unique.casefold()] = unique
+    return list(found.values())

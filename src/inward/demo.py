@@ -26,6 +26,7 @@ from inward.nets.digits import Digits, digits
 from inward.network.load import load
 from inward.network.network import Network
 from inward.results import Perturbation
+from inward.terminal import progress_bar
 from inward.types import Images
 
 _TRAINED, _EPOCHS, _BATCH = 1437, 30, 32
@@ -43,7 +44,7 @@ def run(out: Path, *, seed: int = 0) -> Path:
     except OSError as error:
         raise InwardError(f"{out} cannot be written ({error.strerror}); give another --out") from error
     images, labels = _data()
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress_bar() as bar:
         module = train(images[:_TRAINED], labels[:_TRAINED], seed, bar)
         weights = out / "digits.safetensors"
         _save(module, weights)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,9 +19,10 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch
 
 
 def number(text: str) -> float:
-    """A number or a fraction: ``4/255``. Raises CallError."""
+    """A number or a fraction: ``4/255``. Raises ValueError."""
+    above, slash, below = text.partition("/")
     try:
-        return float(Fraction(text)) if "/" in text else float(text)
+        return float(above) / float(below) if slash else float(above)
     except (ValueError, ZeroDivisionError) as error:
         raise ValueError(f"'{text}' is not a number; write 0.5 or 4/255") from error
 
@@ -30,6 +30,14 @@ def number(text: str) -> float:
 def as_number(_: Any, tokens: Sequence[Any]) -> float:
     """:func:`number` as cyclopts calls it."""
     return number(tokens[0].value)
+
+
+def as_whole(_: Any, tokens: Sequence[Any]) -> int:
+    """A whole number; cyclopts alone would round 1.5 to 2."""
+    try:
+        return int(tokens[0].value)
+    except ValueError as error:
+        raise ValueError(f"'{tokens[0].value}' is not a whole number") from error
 
 
 def as_numbers(_: Any, tokens: Sequence[Any]) -> tuple[float, ...]:
@@ -76,22 +84,31 @@ class Shared:
     "auto (CUDA or MPS where there is one), cpu, cuda, cuda:1, mps."
     dtype: Annotated[Literal["float32", "float64", "bfloat16", "float16"] | None, Parameter(group=_NETWORK)] = None
     "By default that of the weights."
-    seed: Annotated[int, Parameter(group=_NETWORK)] = 0
+    seed: Annotated[int, Parameter(group=_NETWORK, converter=as_whole)] = 0
     "Of everything random."
 
     def network(self, model: str, *, weights: str | None = None) -> Network:
         """The network that the options describe."""
+        check_seed(self.seed)
         torch.manual_seed(self.seed)
-        return load(
+        net = load(
             model,
-            weights=self.weights or weights,
+            weights=_absolute(self.weights) or weights,
             mean=self.mean,
             std=self.std,
             size=self.size,
-            labels=self.labels,
+            labels=self.labels and self.labels.absolute(),
             device=self.device,
             dtype=_DTYPES[self.dtype] if self.dtype else None,
         )
+        # For weights that are random: rerun makes the same ones.
+        net.spec["seed"] = self.seed
+        return net
+
+
+def _absolute(weights: str | None) -> str | None:
+    """A file by a path that holds in every folder: manifests name it."""
+    return str(Path(weights).absolute()) if weights and Path(weights).is_file() else weights
 
 
 def check_seed(seed: int) -> None:

@@ -21,7 +21,10 @@ from inward.network.network import Network
 from inward.types import Images, Size
 
 MOST_PIXELS = 100_000_000
+_LIMIT = f"the limit of {MOST_PIXELS // 10**6} megapixels"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".npy"}
+# No others, whatever a file's name says: Pillow opens some formats by running a program.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 # The share of the short side that the usual evaluation of ImageNet networks crops.
 CROP = 0.875
 _DEEP = 65535
@@ -92,23 +95,20 @@ def _read_one(path: Path, channels: int, size: Size) -> Tensor:
 
 
 def _open(path: Path, mode: str) -> Image.Image:
+    Image.init()
     try:
-        with warnings.catch_warnings(), Image.open(path) as picture:
+        with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as picture:
             warnings.simplefilter("ignore")
             width, height = picture.size
             if width * height > MOST_PIXELS:
-                raise InwardError(
-                    f"{path} has {width} x {height} pixels, over the limit of {MOST_PIXELS // 10**6} megapixels; scale it down"
-                )
+                raise InwardError(f"{path} has {width} x {height} pixels, over {_LIMIT}; scale it down")
             picture.load()
             _check_depth(path, picture)
             return _in_mode(ImageOps.exif_transpose(picture), mode)
     except InwardError:
         raise
     except Image.DecompressionBombError as error:
-        raise InwardError(
-            f"{path} has too many pixels, over the limit of {MOST_PIXELS // 10**6} megapixels; scale it down"
-        ) from error
+        raise InwardError(f"{path} has too many pixels, over {_LIMIT}; scale it down") from error
     except Exception as error:  # decoders raise anything at all on a damaged file
         raise InwardError(f"{path} is not a picture that can be read: {' '.join(str(error).split())[:160]}") from error
 

@@ -103,7 +103,7 @@ class Ball:
 
     def distance(self, images: Images) -> Tensor:
         """``||x - center||_p`` of each image, computed in float64."""
-        offset = (images.double() - self._center(images).double()).flatten(1)
+        offset = (images.cpu().double() - self._center(images).cpu().double()).flatten(1)
         return offset.abs().amax(1) if self.p == math.inf else offset.norm(dim=1)
 
     def _center(self, like: Images) -> Tensor:

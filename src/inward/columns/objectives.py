@@ -20,7 +20,7 @@ from inward.errors import CallError
 from inward.network.address import parse
 from inward.network.network import Network
 from inward.network.trace import Trace
-from inward.types import Logits, Scores
+from inward.types import Logits, Scores, Size
 
 
 class Objective(ABC):
@@ -213,12 +213,14 @@ class TotalVariation(Objective):
         return down.abs().flatten(1).sum(1) + right.abs().flatten(1).sum(1)
 
 
-def at(network: Network, address: str) -> Objective:
+def at(network: Network, address: str, size: Size | None = None) -> Objective:
     """The objective that an address means: a class score, a neuron, or the mean of a channel.
+
+    ``size`` is the height and width of the images to come, by default the network's own.
 
     Raises CallError for an address that names no unit or nothing in this network.
     """
-    parsed = network.resolve(address)
+    parsed = network.resolve(address, size)
     if parsed.output is not None:
         if parsed.unit is None:
             raise CallError("'class' is all classes; name one, for example class:281 or class:tabby")
@@ -228,11 +230,11 @@ def at(network: Network, address: str) -> Objective:
     return Channel(str(parsed)) if parsed.place is None else Unit(str(parsed))
 
 
-def classes_of(network: Network, addresses: Sequence[str]) -> tuple[int, ...]:
+def classes_of(network: Network, addresses: Sequence[str], size: Size | None = None) -> tuple[int, ...]:
     """The class of each ``class:...`` address. Raises CallError where one is not a class."""
     found = []
     for address in addresses:
-        parsed = network.resolve(address)
+        parsed = network.resolve(address, size)
         if parsed.output is None or parsed.unit is None:
             raise CallError(f"'{address}' is not a class; write class:NUMBER or class:NAME")
         found.append(parsed.unit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -70,16 +70,17 @@ def targeted_attack(
     images = images.detach().to(net.device)
     ball = Ball(images, eps, math.inf if norm == "linf" else 2)
     length = step * (eps * math.sqrt(images[0].numel()) if norm == "linf" else eps)
+    goal = _Goal(net, classes, ball)
     row = Row(
         objective=-1.0 * Margin(classes),
         step=steepest(length, normalized),
         passes=passes,
         constraints=(ball, Box()),
-        reached=_answers(net, classes, ball),
+        reached=goal,
         extra=extra,
     )
     found = ascend(net, row, images, on_pass=on_pass)
-    adversarial = rounded(found.images, ball)
+    adversarial = goal.best(found.images)
     parameters = {"target": [f"class:{k}" for k in classes], "eps": eps, "norm": norm}
     parameters |= {"step": step, "passes": passes, "extra": extra}
     made = record(net, "targeted-attack", parameters, {"images": images}, started, _eight_bit_notes(eps, norm))
@@ -117,18 +118,32 @@ def _eight_bit_notes(eps: float, norm: str) -> tuple[str, ...]:
     return ()
 
 
-def _answers(net: Network, classes: tuple[int, ...], ball: Ball) -> Callable[[Trace], Tensor]:
-    """Whether the 8-bit picture of each image is taken for its target."""
-    index = torch.tensor(classes, device=net.device)
+class _Goal:
+    """Whether the 8-bit picture of each image is taken for its target, and the one that most clearly was.
 
-    def reached(trace: Trace) -> Tensor:
-        answers = trace["class"].argmax(1) == index
+    The steps after the first success can lose it again.
+    """
+
+    def __init__(self, net: Network, classes: tuple[int, ...], ball: Ball) -> None:
+        self.net, self.margin, self.ball = net, Margin(classes), ball
+        self.index = torch.tensor(classes, device=net.device)
+        self.pictures = ball.center.clone()
+        self.lead = torch.zeros(len(classes), device=net.device)
+
+    def __call__(self, trace: Trace) -> Tensor:
+        answers = trace["class"].argmax(1) == self.index
         if answers.any():
-            shown = net.run(rounded(trace.images, ball), ["class"])[0]
-            answers = answers & (shown.argmax(1) == index)
+            shown = rounded(trace.images, self.ball)
+            logits = self.net.run(shown, ["class"])[0]
+            answers = answers & (logits.argmax(1) == self.index)
+            lead = -self.margin(Trace(self.net, shown, {"class": logits}))
+            better = answers & (lead > self.lead)
+            self.pictures[better], self.lead[better] = shown[better], lead[better].to(self.lead)
         return answers
 
-    return reached
+    def best(self, last: Images) -> Images:
+        """The clearest success of each image, and of those that had none their last picture."""
+        return torch.where(self.lead.view(-1, 1, 1, 1) > 0, self.pictures, rounded(last, self.ball))
 
 
 def rounded(images: Images, ball: Ball) -> Images:

@@ -34,6 +34,6 @@ def predict(net: Network, images: Images, *, top: int = 5) -> list[list[Predicti
     logits = net(images)
     if logits.ndim != 2:
         raise CallError(f"the output of {net.name} has the shape {tuple(logits.shape)}; predictions need (N, classes)")
-    best = logits.double().softmax(1).topk(min(top, logits.shape[1]), dim=1)
+    best = logits.cpu().double().softmax(1).topk(min(top, logits.shape[1]), dim=1)
     rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return [[Prediction(k, net.label(k), p) for k, p in zip(*row, strict=True)] for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,8 +81,10 @@ def visualize(
     names = [addresses] if isinstance(addresses, str) else list(addresses)
     if not names:
         raise CallError("there is nothing to visualize; name at least one unit, for example mixed4a/97")
-    objective = _Each(tuple(at(net, name) for name in names))
+    if not (lr > 0 and math.isfinite(lr)):
+        raise CallError(f"lr must be a number above 0, not {lr:g}")
     height, width = size or net.size
+    objective = _Each(tuple(at(net, name, (height, width)) for name in names))
     like = torch.zeros(len(names), net.preprocess.channels, height, width, device=net.device)
     row = Row(
         objective=objective,
@@ -94,7 +97,7 @@ def visualize(
         redirect=redirect,
     )
     found = ascend(net, row, like, seeds=[seed] * len(names), on_pass=on_pass)
-    resolved = tuple(str(net.resolve(name)) for name in names)
+    resolved = tuple(str(net.resolve(name, (height, width))) for name in names)
     parameters = {"addresses": list(resolved), "size": [height, width], "steps": steps, "lr": lr, "seed": seed}
     parameters |= {"parameterization": parameterization, "augment": augment, "redirect": redirect}
     made = record(net, "feature-visualization", parameters, {}, started, _gray_notes(found.images, resolved))

@@ -226,13 +226,17 @@ class _Builder:
     def _calls_by_flow(self) -> list[_Call]:
         """What a call gave is what is read outside of it: all that a stored program still knows."""
         calls = []
-        for name, kind in self.calls.kinds.items():
-            inside = {n for n, owner in self.owner.items() if owner == name or owner.startswith(name + ".")}
+        held = {name: self._inside(name) for name in self.calls.kinds}
+        for name, inside in sorted(held.items(), key=lambda item: len(item[1])):
+            kind = self.calls.kinds[name]
             given = [n for n in inside if isinstance(n.meta.get("val"), Tensor) and not set(n.users) <= inside]
             given.sort(key=list(self.owner).index)
             for index, node in enumerate(given):
                 calls.append(_Call(name if len(given) == 1 else f"{name}.{index}", name, kind, node))
         return calls
+
+    def _inside(self, name: str) -> set[fx.Node]:
+        return {n for n, owner in self.owner.items() if owner == name or owner.startswith(name + ".")}
 
     def _module_points(self, calls: list[_Call], layouts: dict[fx.Node, Layout]) -> dict[str, Point]:
         points: dict[str, Point] = {}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import json
 import pickle
+import socket
 import sys
-from collections.abc import Callable, Sequence
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -153,12 +157,40 @@ def _timm(name: str, weights: str | Path | None) -> _Found:
     timm = _optional("timm")
     if name.partition(".")[0] not in timm.list_models():
         raise CallError(f"timm has no model '{name}'; the nearest: {nearest(name, timm.list_models())}")
-    module = _pretrained(lambda: timm.create_model(name, pretrained=weights is None), f"timm/{name}")
+    with contextlib.nullcontext() if weights is not None else _without_retries():
+        module = _pretrained(lambda: timm.create_model(name, pretrained=weights is None), f"timm/{name}")
     config = module.pretrained_cfg
     channels, *size = config.get("input_size", (3, 224, 224))
     mean, std = config.get("mean", IMAGENET_MEAN), config.get("std", IMAGENET_STD)
     preprocess = {"size": tuple(size), "mean": tuple(mean), "std": tuple(std), "channels": channels}
     return _Found(module, preprocess, _imagenet_labels() if config.get("num_classes") == 1000 else None)
+
+
+@contextlib.contextmanager
+def _without_retries() -> Iterator[None]:
+    """Where the Hugging Face hub cannot be reached, only its cache is asked: it would try for a minute."""
+    try:
+        from huggingface_hub import constants
+    except ImportError:
+        yield
+        return
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _reachable(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _reachable(url: str) -> bool:
+    if urllib.request.getproxies():
+        return True
+    parts = urllib.parse.urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname, parts.port or 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _pretrained(make: Callable[[], nn.Module], spec: str) -> nn.Module:

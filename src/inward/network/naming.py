@@ -30,10 +30,11 @@ class Calls:
     def _stack(self, node: fx.Node) -> Stack:
         entries: Any = node.meta.get("nn_module_stack") or {}
         inside = self._root + "." if self._root else ""
-        calls = [(key, path[0][len(inside) :]) for key, path in entries.items() if path[0].startswith(inside)]
-        stack = tuple((key, path) for key, path in calls if path and not path.startswith("_empty_nn_module"))
-        if stack:
-            self.kinds.setdefault(self._name(stack), str(list(entries.values())[-1][1]).rpartition(".")[2])
+        calls = [(key, path[len(inside) :], kind) for key, (path, kind) in entries.items() if path.startswith(inside)]
+        calls = [call for call in calls if call[1] and not call[1].startswith("_empty_nn_module")]
+        stack = tuple((key, path) for key, path, _ in calls)
+        for depth, (_, _, kind) in enumerate(calls, 1):
+            self.kinds.setdefault(self._name(stack[:depth]), str(kind).rpartition(".")[2])
         return stack
 
     def _name(self, stack: Stack) -> str:

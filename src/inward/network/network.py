@@ -179,7 +179,7 @@ class Network:
         parsed, size = parse(address), size or self.size
         graph = self.graph(size)
         if parsed.output is not None:
-            return self._resolve_class(parsed, graph)
+            return self._resolve_class(parsed, graph, size)
         name = graph.aliases.get(parsed.point, parsed.point)
         if name not in graph.points:
             why = f" (no graph: {graph.reason})" if isinstance(graph, HookGraph) else ""
@@ -191,36 +191,36 @@ class Network:
         _check_unit(parsed, point, address)
         return Address(name, parsed.unit, parsed.place)
 
-    def _resolve_class(self, parsed: Address, graph: Graph | HookGraph) -> Address:
+    def _resolve_class(self, parsed: Address, graph: Graph | HookGraph, size: Size) -> Address:
         if self._ends is not None:
             raise CallError(f"{self.name} was cut after {', '.join(self._ends)}, so it has no classes")
         if parsed.output is None or parsed.output >= len(graph.outputs):
             raise CallError(f"{self.name} has {len(graph.outputs)} outputs, counted from 0; there is no {parsed}")
         unit = parsed.unit if parsed.label is None else class_index(parsed.label, self.labels)
-        count = self.classes(parsed.output)
+        count = self.classes(parsed.output, size)
         if unit is not None and unit >= count:
             raise CallError(f"there is no class {unit}; {self.name} has {count} classes, 0 to {count - 1}")
         return Address("class", unit, output=parsed.output)
 
-    def classes(self, output: int = 0) -> int:
+    def classes(self, output: int = 0, size: Size | None = None) -> int:
         """The number of classes, which is the length of the logits.
 
         Raises CallError where the output has no axis of classes.
         """
-        shape, layout = self._output(output)
+        shape, layout = self._output(output, size or self.size)
         if not layout.has_units:
             raise CallError(f"{self.name} gives a tensor of shape {shape}, in which no axis is known to hold classes")
         return layout.units(shape)
 
-    def _output(self, output: int) -> tuple[tuple[int, ...], Layout]:
+    def _output(self, output: int, size: Size) -> tuple[tuple[int, ...], Layout]:
         """Shape (for a batch of one) and layout of an output."""
-        graph = self.graph(self.size)
+        graph = self.graph(size)
         node = graph.outputs[output]
         found = [(p.shape, p.layout) for p in graph.points.values() if p.node == node and p.shape is not None]
         if found:
             shape, layout = found[0]
         else:
-            image = torch.zeros((1, self.preprocess.channels, *self.size), device=self.device)
+            image = torch.zeros((1, self.preprocess.channels, *size), device=self.device)
             with torch.no_grad():
                 shape = tuple(self.run(image, ["class" if output == 0 else f"class@{output}"])[0].shape)
             layout = UNKNOWN
@@ -229,7 +229,7 @@ class Network:
     def layout_of(self, parsed: Address, size: Size) -> Layout:
         """The layout of the point that a resolved address lies in."""
         if parsed.output is not None:
-            return self._output(parsed.output)[1]
+            return self._output(parsed.output, size)[1]
         return self.graph(size).points[parsed.point].layout
 
     def __call__(self, images: Images) -> Float[Tensor, "n ..."]:

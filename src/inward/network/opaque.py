@@ -18,6 +18,7 @@ from unittest import mock
 import torch
 from torch import Tensor, fx
 from torch.autograd.function import _SingleLevelFunction
+from torch.fx.traceback import preserve_node_meta
 
 _LIBRARY = torch.library.Library("inward", "DEF")
 _LIBRARY.define("call(Tensor[] tensors, str key) -> Tensor[]")
@@ -111,7 +112,7 @@ def _blocks(module: fx.GraphModule, node: fx.Node) -> list[fx.GraphModule]:
 
 
 def _interpret(block: fx.GraphModule, *args: Any) -> Any:
-    with fx.traceback.preserve_node_meta():
+    with preserve_node_meta():
         return fx.Interpreter(block).run(*args)
 
 

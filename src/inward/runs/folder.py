@@ -122,4 +122,6 @@ def _plain(value: Any) -> Any:
 
 def folder_name(text: str) -> str:
     """An address or a file name as the name of a folder: ``mixed4a/97`` -> ``mixed4a-97``."""
-    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")[:120] or "result"
+    plain = re.sub(r"[^\w.]+", "-", text).strip("-.")
+    # File systems count bytes, and a draft of the folder has a longer name.
+    return plain.encode()[:120].decode(errors="ignore") or "result"

@@ -84,7 +84,10 @@ def _network(told: Mapping[str, Any], trust: bool, device: str | None) -> Networ
     size, dtype = spec.pop("size", None), spec.pop("dtype", None)
     known = {k: spec.get(k) for k in ("weights", "mean", "std", "labels")}
     kind = getattr(torch, str(dtype), None) if dtype else None
-    net = load(name, size=tuple(size) if size else None, dtype=kind, device=device or str(told["device"]), **known)
+    with torch.random.fork_rng(devices=[]):
+        # What was random when the network was made.
+        torch.manual_seed(int(spec.get("seed") or 0))
+        net = load(name, size=tuple(size) if size else None, dtype=kind, device=device or str(told["device"]), **known)
     if net.weights_hash() != told.get("weights_sha256"):
         raise InwardError(f"the weights of {name} are not those of the manifest; give the same weights file")
     return net
