@@ -24,7 +24,11 @@ SIZE = (224, 224)
 def _hooked(module: nn.Module, layer: nn.Module, images: Tensor) -> Tensor:
     """A full forward pass with a hook on one layer."""
     kept: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+
+    def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        kept.append(output)
+
+    handle = layer.register_forward_hook(keep)
     try:
         module(images)
     finally:

@@ -15,7 +15,7 @@ from inward.columns.augmentations import Jitter, standard
 from inward.columns.constraints import Ball, Box, normalized
 from inward.columns.objectives import L2, Channel, ClassScore, CrossEntropy, Margin, Unit
 from inward.columns.parameterizations import Fourier
-from inward.columns.starts import Grey, Noise
+from inward.columns.starts import Gray, Noise
 from inward.errors import CallError
 from inward.network.network import Network
 from inward.network.trace import Trace
@@ -191,7 +191,7 @@ def test_no_passes_are_the_start_inside_its_constraints(total: Network) -> None:
     assert found.scores.shape == (0, 2)
     assert found.final.tolist() == pytest.approx([3, 6])
     assert found.steps.tolist() == [0, 0]
-    inside = Row(ClassScore(0), steps.adam(0.1), 0, start=Grey(0.9), constraints=(Box(0.1, 0.6),))
+    inside = Row(ClassScore(0), steps.adam(0.1), 0, start=Gray(0.9), constraints=(Box(0.1, 0.6),))
     assert torch.equal(ascend(total, inside, greys(0.25, 0.5)).images, greys(0.6, 0.6))
 
 
@@ -201,7 +201,7 @@ ROWS = {
     "pgd": Row(CrossEntropy((0, 1, 2)), steps.steepest(0.01, BALLI.steepest), 6, constraints=(BALLI, Box())),
     "pgd L2": Row(Margin((0, 1, 2)), steps.steepest(0.2, BALL2.steepest), 6, constraints=(BALL2, Box())),
     "momentum": Row(CrossEntropy(1), steps.momentum(0.01, BALLI.steepest), 6, constraints=(BALLI, Box())),
-    "class": Row(ClassScore(2) - 0.01 * L2(), steps.gradient(3.0), 6, start=Grey()),
+    "class": Row(ClassScore(2) - 0.01 * L2(), steps.gradient(3.0), 6, start=Gray()),
     "feature": Row(Channel("conv2/3"), steps.adam(0.05), 6, Noise(), Fourier(), standard((8, 11)), redirect=2),
     "normalized": Row(Unit("conv2/3"), steps.steepest(0.3, normalized), 6, Noise(0.2), Fourier()),
     "jitter": Row(ClassScore((0, 1, 2)), steps.adam(0.05), 6, augmentation=Jitter(1), redirect=2),

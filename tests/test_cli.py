@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import demo_folder, digits, inward, one_thread
 from PIL import Image
 
+from helpers import demo_folder, digits, inward, one_thread
 from inward import cli
 from inward.commands import EXAMPLES
 from inward.methods.table import TABLE

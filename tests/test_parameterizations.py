@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from inward.columns.parameterizations import Fourier, Parameterization, Pixels
-from inward.columns.starts import Given, Grey, Noise
+from inward.columns.starts import Given, Gray, Noise
 from inward.errors import CallError
 
 # Every pairing of odd and even sides, H != W, batch 3.
@@ -149,8 +149,8 @@ def test_given_is_a_copy_and_grey_is_grey() -> None:
     assert torch.equal(start, images)
     start.zero_()
     assert float(images.min()) > 0
-    grey = Grey(0.25)(images, [0, 1, 2])
-    assert (grey.shape, grey.dtype, grey.unique().tolist()) == (images.shape, torch.float32, [0.25])
+    gray = Gray(0.25)(images, [0, 1, 2])
+    assert (gray.shape, gray.dtype, gray.unique().tolist()) == (images.shape, torch.float32, [0.25])
 
 
 def test_noise_depends_on_its_own_seed_alone() -> None:
@@ -189,8 +189,8 @@ def test_noise_of_one_pixel_is_grey_and_loud_noise_stays_in_the_box() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Grey(1.5), r"in \[0, 1\], not 1.5"),
-        (lambda: Grey(math.nan), "not nan"),
+        (lambda: Gray(1.5), r"in \[0, 1\], not 1.5"),
+        (lambda: Gray(math.nan), "not nan"),
         (lambda: Noise(std=-0.1), "0 or more, not -0.1"),
         (lambda: Fourier(edge=0.0), "between 0 and 0.5, not 0.0"),
         (lambda: Fourier(edge=0.5), "between 0 and 0.5, not 0.5"),

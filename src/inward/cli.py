@@ -29,6 +29,7 @@ app = App(
     help_epilogue="Start with `inward demo`. `inward COMMAND --help` has examples.",
     version=VERSION,
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
 )
 for _family in families():
     app.command(command(_family), name=_family, usage=usage(_family), help_epilogue=examples(_family))

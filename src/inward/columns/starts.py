@@ -27,14 +27,14 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Grey:
+class Gray:
     """One value everywhere."""
 
     value: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.value <= 1:
-            raise CallError(f"a grey is in [0, 1], not {self.value}")
+            raise CallError(f"a gray is in [0, 1], not {self.value}")
 
     def __call__(self, like: Images, seeds: Sequence[int]) -> Images:
         return torch.full_like(like, self.value)
@@ -42,7 +42,7 @@ class Grey:
 
 @dataclass(frozen=True)
 class Noise:
-    """Grey with noise whose spectrum falls as 1 / f^decay, as that of natural images does (decay 0: white).
+    """Gray with noise whose spectrum falls as 1 / f^decay, as that of natural images does (decay 0: white).
 
     ``std`` is the standard deviation over an image's pixels, in [0, 1] units.
     """

@@ -26,16 +26,19 @@ from inward.errors import InwardError
 _SHAPE = re.compile(r"^[\w\s+\-*/(),.<>='\"]{0,4000}$")
 _QUOTED = re.compile(r"""'[A-Za-z]\w*'|"[A-Za-z]\w*\"""")
 _WORDS = set(
-    "Symbol Integer Rational Float Add Mul Pow Max Min Mod Abs floor ceiling Piecewise ExprCondPair And Or Not Eq Ne "
-    "Lt Le Gt Ge Equality Unequality StrictLessThan LessThan StrictGreaterThan GreaterThan BooleanTrue BooleanFalse "
-    "FloorDiv CeilDiv CleanDiv ModularIndexing PythonMod Where IntTrueDiv FloatTrueDiv TruncToInt RoundToInt CeilToInt "
-    "FloorToInt ToFloat PowByNatural FloatPow LShift RShift IsNonOverlappingAndDenseIndicator Identity "
-    "True False positive integer nonnegative negative real true false".split()
+    re.findall(
+        r"\w+",
+        """
+        Symbol Integer Rational Float Add Mul Pow Max Min Mod Abs floor ceiling Piecewise ExprCondPair And Or Not
+        Eq Ne Lt Le Gt Ge Equality Unequality StrictLessThan LessThan StrictGreaterThan GreaterThan BooleanTrue
+        BooleanFalse FloorDiv CeilDiv CleanDiv ModularIndexing PythonMod Where IntTrueDiv FloatTrueDiv TruncToInt
+        RoundToInt CeilToInt FloorToInt ToFloat PowByNatural FloatPow LShift RShift Identity
+        True False true false positive integer nonnegative negative real
+        """,
+    )
 )
-_OPERATORS = {
-    getattr(operator, name)
-    for name in "getitem add sub mul truediv floordiv mod neg pow eq ne lt le gt ge and_ or_ not_".split()
-}
+_ARITHMETIC = ("add", "sub", "mul", "truediv", "floordiv", "mod", "neg", "pow", "eq", "ne", "lt", "le", "gt", "ge")
+_OPERATORS = {operator.getitem, *(getattr(operator, name) for name in _ARITHMETIC)}
 
 
 def is_arithmetic(expression: str) -> bool:

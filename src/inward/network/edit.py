@@ -49,7 +49,7 @@ class _RedirectedReLU(torch.autograd.Function):
 def redirected_relu(x: Tensor) -> Tensor:
     """ReLU with redirected gradients: an image that gets no gradient through it gets the rising part.
 
-    Where a unit is dead, its ReLU blocks the gradient and ascent stands still (a grey picture).
+    Where a unit is dead, its ReLU blocks the gradient and ascent stands still (a gray picture).
     For those images of the batch, and for them alone, the gradient that asks the unit to rise is
     let through. After Olah, Mordvintsev and Schubert, "Feature visualization", 2017.
     """

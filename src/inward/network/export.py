@@ -92,12 +92,14 @@ def export(module: nn.Module, image: Tensor) -> Graph:
     recording = _Recording()
     recorder = _Recorder(module, recording)
     example = image.expand(2, -1, -1, -1).contiguous()
-    with _quiet(), opaque.recording(), recording.listening(module):
+    with _quiet(), opaque.recording() as custom, recording.listening(module):
         program = torch.export.export(
             recorder, (example,), strict=False, dynamic_shapes={"image": {0: torch.export.Dim.DYNAMIC}}
         )
     _check_batch(program)
-    return _Builder(_decomposed(program), recording.found, module).build()
+    graph = _Builder(_decomposed(program), recording.found, module).build()
+    opaque.forget(custom)
+    return graph
 
 
 def from_program(program: torch.export.ExportedProgram) -> Graph:
@@ -154,7 +156,9 @@ class _Call:
 class _Builder:
     """Turns an exported program into a graph whose weights are attributes and whose nodes have names."""
 
-    def __init__(self, program: torch.export.ExportedProgram, found: list[tuple[str, str]], module: nn.Module | None) -> None:
+    def __init__(
+        self, program: torch.export.ExportedProgram, found: list[tuple[str, str]], module: nn.Module | None
+    ) -> None:
         self.program, self.found, self.user = program, found, module
         self.graph = program.graph
         self.image = self._lift_weights()
@@ -170,13 +174,12 @@ class _Builder:
     def _lift_weights(self) -> fx.Node:
         signature = self.program.graph_signature
         parameters = signature.inputs_to_parameters
-        held = parameters | signature.inputs_to_buffers | signature.inputs_to_lifted_tensor_constants
+        held = {**parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
         self.tensors: dict[str, Tensor] = {}
-        state = self.program.state_dict | self.program.constants
-        for node in [n for n in self.graph.nodes if n.op == "placeholder"]:
-            if node.name not in held:
-                image = node
-                continue
+        state: dict[str, Any] = {**self.program.state_dict, **self.program.constants}
+        inputs = [n for n in self.graph.nodes if n.op == "placeholder"]
+        (image,) = [n for n in inputs if n.name not in held]
+        for node in [n for n in inputs if n.name in held]:
             key = f"weight_{len(self.tensors)}"
             self.tensors[key] = state[held[node.name]].detach()
             self.program.graph_module.register_buffer(key, self.tensors[key])
@@ -192,8 +195,7 @@ class _Builder:
         """The outputs that the user's module returned, without the buffers it updated."""
         specs = self.program.graph_signature.output_specs
         values = self.graph.find_nodes(op="output")[0].args[0]
-        kept = [v for spec, v in zip(specs, values, strict=True) if spec.kind.name == "USER_OUTPUT"]
-        return kept
+        return [v for spec, v in zip(specs, values, strict=True) if spec.kind.name == "USER_OUTPUT"]
 
     def build(self) -> Graph:
         for node in self.graph.nodes:
@@ -243,7 +245,9 @@ class _Builder:
         spent = self._spent()
         for call in calls:
             madds, parameters = spent.get(call.owner, (0, 0))
-            points[call.name] = self._point(call.name, "module", call.module, call.node, layouts, call.note, parameters, madds)
+            points[call.name] = self._point(
+                call.name, "module", call.module, call.node, layouts, call.note, parameters, madds
+            )
         return points
 
     def _spent(self) -> dict[str, tuple[int, int]]:

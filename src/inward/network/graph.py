@@ -43,7 +43,9 @@ class Point:
 class Graph:
     """A network at one image size: nodes, the points that name them, the outputs."""
 
-    def __init__(self, module: fx.GraphModule, points: dict[str, Point], outputs: Sequence[str], aliases: dict[str, str]):
+    def __init__(
+        self, module: fx.GraphModule, points: dict[str, Point], outputs: Sequence[str], aliases: dict[str, str]
+    ):
         self.module = module
         self.points = points
         self.outputs = tuple(outputs)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from inward.errors import CallError
 from inward.network.export import flat_tensors, named_tensors
@@ -139,4 +140,4 @@ def _call_name(path: str, stack: list[tuple[str, str]], counts: Counter[str]) ->
 
 
 def _cloned(output: Any) -> Any:
-    return torch.utils._pytree.tree_map_only(Tensor, torch.clone, output)
+    return pytree.tree_map_only(Tensor, torch.clone, output)

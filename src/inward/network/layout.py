@@ -163,7 +163,12 @@ def _from_ancestor(node: fx.Node, shape: tuple[int, ...], found: dict[fx.Node, L
             continue
         seen.add(candidate)
         known = found.get(candidate)
-        if known is not None and known.has_units and "?" not in known.axes and sizes(candidate.meta["val"], PRIME) == shape:
+        if (
+            known is not None
+            and known.has_units
+            and "?" not in known.axes
+            and sizes(candidate.meta["val"], PRIME) == shape
+        ):
             return known
         queue.extend(candidate.all_input_nodes)
     return None
@@ -208,10 +213,8 @@ def _group_labels(labels: list[str], parts: list[int]) -> list[str]:
     long = [part != 1 for part in parts] if len(parts) > 1 else [True]
     if sum(long) != 1 or not labels:
         return ["?"] * len(parts)
-    if len(labels) == 1:
-        label = labels[0]
-    else:
-        label = "c" if "c" in labels and set(labels) <= {"c", "y", "x", "t"} else "?"
+    whole = "c" if "c" in labels and set(labels) <= {"c", "y", "x", "t"} else "?"
+    label = labels[0] if len(labels) == 1 else whole
     return [label if is_long else "?" for is_long in long]
 
 

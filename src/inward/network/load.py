@@ -24,7 +24,7 @@ from inward.network.address import nearest
 from inward.network.archive import load_program
 from inward.network.network import Network, pick_device, unwrap
 from inward.network.preprocess import Preprocess
-from inward.network.source import ModuleSource, ProgramSource
+from inward.network.source import ProgramSource
 from inward.types import Size
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -39,7 +39,9 @@ _TOP_BYTES = 64 * 1024 * 1024
 class _Found:
     """A module with what its origin says of its preprocessing and its labels."""
 
-    def __init__(self, module: nn.Module, preprocess: dict[str, Any] | None = None, labels: Sequence[str] | None = None):
+    def __init__(
+        self, module: nn.Module, preprocess: dict[str, Any] | None = None, labels: Sequence[str] | None = None
+    ):
         self.module, self.preprocess, self.labels = module, preprocess or {}, labels
 
 
@@ -142,7 +144,9 @@ def _torchvision(name: str, weights: str | Path | None) -> _Found:
     if weights is None or not (_is_file(weights) or weights == "random"):
         key = "DEFAULT" if weights is None else str(weights).rpartition(".")[2]
         if key not in {*published.__members__, "DEFAULT"}:
-            raise CallError(f"'{weights}' is neither a file nor weights of {name}; it has {', '.join(published.__members__)}")
+            raise CallError(
+                f"'{weights}' is neither a file nor weights of {name}; it has {', '.join(published.__members__)}"
+            )
         chosen = default = getattr(published, key)
     options = {} if name not in {"googlenet", "inception_v3"} or chosen is not None else {"init_weights": False}
     module = _pretrained(lambda: models.get_model(name, weights=chosen, **options), f"torchvision/{name}")
@@ -159,7 +163,7 @@ def _timm(name: str, weights: str | Path | None) -> _Found:
         raise CallError(f"timm has no model '{name}'; the nearest: {nearest(name, timm.list_models())}")
     with contextlib.nullcontext() if weights is not None else _without_retries():
         module = _pretrained(lambda: timm.create_model(name, pretrained=weights is None), f"timm/{name}")
-    config = module.pretrained_cfg
+    config: dict[str, Any] = vars(module)["pretrained_cfg"]
     channels, *size = config.get("input_size", (3, 224, 224))
     mean, std = config.get("mean", IMAGENET_MEAN), config.get("std", IMAGENET_STD)
     preprocess = {"size": tuple(size), "mean": tuple(mean), "std": tuple(std), "channels": channels}
@@ -231,7 +235,8 @@ def _module_from_file(path: Path) -> ModuleType:
         raise InwardError(f"there is no file {path}; give path/to/file.py:factory")
     name = f"inward_user_{path.stem}"
     found = importlib.util.spec_from_file_location(name, path)
-    assert found is not None and found.loader is not None  # noqa: S101 - a .py file always has a loader
+    if found is None or found.loader is None:
+        raise InwardError(f"{path} cannot be imported as Python")
     module = importlib.util.module_from_spec(found)
     # torch.export looks classes up by their module's name.
     sys.modules[name] = module

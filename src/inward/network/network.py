@@ -88,7 +88,8 @@ class Network:
 
     def __repr__(self) -> str:
         height, width = self.preprocess.size
-        return f"<inward.Network {self.name}, {self.preprocess.channels} x {height} x {width}, {self.dtype}, {self.device}>"
+        shape = f"{self.preprocess.channels} x {height} x {width}"
+        return f"<inward.Network {self.name}, {shape}, {self.dtype}, {self.device}>"
 
     @property
     def device(self) -> torch.device:
@@ -184,7 +185,9 @@ class Network:
         if name not in graph.points:
             why = f" (no graph: {graph.reason})" if isinstance(graph, HookGraph) else ""
             known = [p.name for p in graph.points.values() if p.node]
-            raise CallError(f"{self.name} has no point '{parsed.point}'{why}; the nearest: {nearest(parsed.point, known)}")
+            raise CallError(
+                f"{self.name} has no point '{parsed.point}'{why}; the nearest: {nearest(parsed.point, known)}"
+            )
         point = graph.points[name]
         if not point.node:
             raise CallError(f"the module '{name}' is never called, so it has no activations")
@@ -330,4 +333,6 @@ def _check_unit(parsed: Address, point: Point, address: str) -> None:
     if grid is None:
         raise CallError(f"'{point.name}' has no grid, so '{address}' has no place; leave out @Y,X")
     if parsed.place[0] >= grid[0] or parsed.place[1] >= grid[1]:
-        raise CallError(f"'{address}' lies outside the grid of {point.name}, which is {grid[0]} x {grid[1]} (Y, X from 0)")
+        raise CallError(
+            f"'{address}' lies outside the grid of {point.name}, which is {grid[0]} x {grid[1]} (Y, X from 0)"
+        )

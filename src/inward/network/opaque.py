@@ -143,6 +143,12 @@ def restore(graph: fx.Graph) -> None:
             node.target, node.args = _custom_function(_CALLS[key], len(node.meta["val"])), (tensors,)
 
 
+def forget(keys: list[str]) -> None:
+    """Lets go of recorded calls, once the graph that holds them is made."""
+    for key in keys:
+        _CALLS.pop(key, None)
+
+
 def stop_gradient(x: Tensor) -> Tensor:
     """``x`` as a constant: what a ``no_grad`` block or ``detach`` gives."""
     return x.detach()

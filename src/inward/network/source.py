@@ -27,7 +27,6 @@ class Source(Protocol):
 
     device: torch.device
     dtype: torch.dtype
-    sizes: Size | None
     told: bool
 
     def graph(self, size: Size, channels: int) -> Graph | HookGraph: ...
@@ -38,7 +37,6 @@ class Source(Protocol):
 class ModuleSource:
     """A PyTorch module. What runs is a copy that shares its weights, so that the module is never changed."""
 
-    sizes: Size | None = None
     told = False
 
     def __init__(self, module: nn.Module, name: str) -> None:
@@ -103,10 +101,14 @@ class ModuleSource:
             return
         height, width = image.shape[2:]
         if _mixed(self.module):
-            raise CallError(f"{self.name} mixes dtypes ({_mixed(self.module)}) and does not run; give dtype=") from error
+            raise CallError(
+                f"{self.name} mixes dtypes ({_mixed(self.module)}) and does not run; give dtype="
+            ) from error
         possible = [s for s in _USUAL if _takes(self.module, image.new_zeros(1, image.shape[1], s, s))]
         if not possible:
-            raise CallError(f"{self.name} does not run on {image.shape[1]}-channel {self.dtype} images: {_first_line(error)}") from error
+            raise CallError(
+                f"{self.name} does not run on {image.shape[1]}-channel {self.dtype} images: {_first_line(error)}"
+            ) from error
         sizes = ", ".join(f"{s} x {s}" for s in possible)
         raise CallError(f"{self.name} cannot take images of {height} x {width}; it takes {sizes}") from error
 
@@ -151,7 +153,9 @@ def _program_input(program: torch.export.ExportedProgram, name: str) -> Any:
     if len(values) != 1 or not isinstance(values[0], Tensor) or values[0].ndim != 4:
         raise CallError(f"{name} must take one batch of images (N, C, H, W)")
     if isinstance(values[0].shape[0], int):
-        raise CallError(f"{name} was exported for a batch of {values[0].shape[0]}; export it with a dynamic batch (Dim.DYNAMIC)")
+        raise CallError(
+            f"{name} was exported for a batch of {values[0].shape[0]}; export it with a dynamic batch (Dim.DYNAMIC)"
+        )
     return values[0]
 
 
