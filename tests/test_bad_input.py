@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -231,6 +233,11 @@ def test_output_that_cannot_be_written(tmp_path: Path, good: Path) -> None:
         (("--size", "-3"), "empty"),
         (("--size", "8", "8", "8"), "at most 2 elements. Got 3"),
         (("--size", "large"), "a size is one or two whole numbers"),
+        (("--size", "8", "cat.png"), "pictures and addresses first, then the options"),
+        (
+            ("--mean", "0.5", "cat.png"),
+            "'cat.png' is not a number; write 0.5 or 4/255 (what is no number goes before it",
+        ),
         (("--size", "1"), "cannot take images of 1 x 1; it takes 8 x 8"),
         (("--mean", "0.5", "0.5"), "mean has 2 values for 1 channels; give one a channel"),
         (("--std", "0"), "std has a 0 in it"),
@@ -279,3 +286,30 @@ def test_labels_that_are_none(tmp_path: Path, good: Path) -> None:
     refused(inward("predict", *RANDOM, good, "--labels", missing), 1, "there is no labels file")
     refused(inward("predict", *RANDOM, good, "--labels", broken), 1, "broken.json is not a list of class names")
     refused(inward("predict", *RANDOM, good, "--labels", binary), 1, "binary.txt is not a list of class names")
+
+
+NAN = """import torch
+def nan():
+    made = torch.nn.Sequential(torch.nn.Flatten(1), torch.nn.Linear(64, 3))
+    torch.nn.init.constant_(made[1].weight, float("nan"))
+    return made
+nan.channels = 1
+"""
+
+
+def test_network_that_answers_nan(tmp_path: Path, good: Path) -> None:
+    (tmp_path / "nan.py").write_text(NAN)
+    spec = f"{tmp_path / 'nan.py'}:nan"
+    refused(inward("predict", spec, good, "--size", "8"), 1, "answers NaN; check its weights")
+    out = tmp_path / "out"
+    refused(inward("explain", spec, good, "--size", "8", "--target", "class:1", "--out", out), 1, "is not finite")
+    assert not out.exists()
+
+
+def test_nothing_of_torch_is_said(tmp_path: Path) -> None:
+    """Not even by its loggers, which hold the stderr of the process: so in one of its own."""
+    (tmp_path / "flat.py").write_text(NAN)
+    command = [sys.executable, "-m", "inward", "show", f"{tmp_path / 'flat.py'}:nan"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    said = Said(done.returncode, done.stdout, done.stderr)
+    refused(said, 2, "cannot take images of 224 x 224; it takes 8 x 8")

@@ -106,10 +106,11 @@ def test_senseless_targets_are_refused(net: Network, options: dict, reason: str)
 def test_a_dead_unit_is_said_to_be_dead() -> None:
     net = network(seeded(Dead), SIZE)
     found = saliency(net, images(2, 3, *SIZE), target="conv/0")
-    assert found.record.notes == ()
+    assert found[0].notes() == ()
     dead = saliency(net, images(2, 3, *SIZE), target="class:0")
     assert dead.values.abs().max() == 0
-    assert "gradient is exactly 0" in dead.record.notes[0]
+    assert dead[1].notes() == ("the gradient is exactly 0: class:0 is dead on this image",)
+    assert "class:0 is dead on this image" in dead._repr_html_()
 
 
 def test_agrees_with_captum(net: Network) -> None:

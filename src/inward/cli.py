@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -149,6 +150,8 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.showwarning = _show_warning
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("always", category=InwardWarning)
+    # What torch.export logs about a module that it cannot trace ends in an error or a warning of ours.
+    logging.getLogger("torch").setLevel(logging.CRITICAL)
     try:
         status = app(
             sys.argv[1:] if arguments is None else arguments,
@@ -157,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
             result_action="return_value",
         )
     except UnusedCliTokensError as error:
-        return _fail(f"'{' '.join(error.unused_tokens)}' is more than this command takes (see --help)", 2)
+        return _fail(f"'{' '.join(error.unused_tokens or ())}' is more than this command takes (see --help)", 2)
     except CycloptsError as error:
         return _fail(" ".join(str(error).split()).rstrip(".") + " (see --help)", 2)
     except CallError as error:

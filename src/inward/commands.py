@@ -184,6 +184,8 @@ def _run(row: Method, model: str, things: Sequence[str], shared: Shared, out: Pa
                 one = _with_input(result[index], files[batch][index] if files else None)
                 folder = one.save(out / name)
                 answer(bar, f"{folder}  {describe(one.measures())}")
+                for text in one.notes():
+                    note(bar, f"{name}: {text}")
                 bar.advance(task)
             for text in result.record.notes:
                 note(bar, text)

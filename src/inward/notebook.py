@@ -29,7 +29,7 @@ def html(result: Result) -> str:
 
 
 def _figure(result: Result) -> str:
-    text = escaping.escape(caption(result))
+    text = escaping.escape("; ".join([caption(result), *result.notes()]))
     source = draw.data_uri(main_picture(result))
     return (
         f'<figure style="margin:0;max-width:720px"><img src="{source}" alt="{text}" style="max-width:100%">'

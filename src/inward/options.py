@@ -15,6 +15,8 @@ from inward.network.load import load
 from inward.network.network import Network
 
 _NETWORK = Group("Network", sort_key=20)
+# An option of several values takes all that follows it.
+_AFTER = "what is no number goes before it: pictures and addresses first, then the options"
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -42,7 +44,10 @@ def as_whole(_: Any, tokens: Sequence[Any]) -> int:
 
 def as_numbers(_: Any, tokens: Sequence[Any]) -> tuple[float, ...]:
     """Several of them, separated by spaces or commas."""
-    return tuple(number(part) for token in tokens for part in token.value.split(",") if part)
+    try:
+        return tuple(number(part) for token in tokens for part in token.value.split(",") if part)
+    except ValueError as error:
+        raise ValueError(f"{error} ({_AFTER})") from error
 
 
 def as_size(_: Any, tokens: Sequence[Any]) -> tuple[int, int]:
@@ -50,7 +55,9 @@ def as_size(_: Any, tokens: Sequence[Any]) -> tuple[int, int]:
     try:
         parts = [int(part) for token in tokens for part in token.value.replace("x", " ").replace(",", " ").split()]
     except ValueError as error:
-        raise ValueError("a size is one or two whole numbers of pixels: --size 224, or --size 224 320") from error
+        raise ValueError(
+            f"a size is one or two whole numbers of pixels, --size 224 or --size 224 320 ({_AFTER})"
+        ) from error
     if len(parts) not in (1, 2):
         raise ValueError(f"a size is one or two numbers, not {len(parts)}: --size 224, or --size 224 320")
     return (parts[0], parts[-1])

@@ -17,6 +17,9 @@ from inward.network.network import Network
 from inward.runs.record import Record, described
 from inward.types import Images, Scores
 
+# A picture with less contrast than this shows nothing: its unit never woke.
+GRAY = 0.02
+
 
 @dataclass(frozen=True, eq=False)
 class Result(ABC):
@@ -42,6 +45,10 @@ class Result(ABC):
     @abstractmethod
     def measures(self) -> dict[str, Any]:
         """What is said of one image: the ``scores`` of its manifest."""
+
+    def notes(self) -> tuple[str, ...]:
+        """What is worth saying of one image beside its measures."""
+        return ()
 
     def arrays(self) -> dict[str, Tensor]:
         """The tensors of the result, by name."""
@@ -84,6 +91,11 @@ class Attribution(Result):
     def measures(self) -> dict[str, Any]:
         """What is said of one image."""
         return {"target": self.targets[0], "score": self.scores[0].item()}
+
+    def notes(self) -> tuple[str, ...]:
+        """Says where there is no gradient at all."""
+        dead = not self.values[0].any()
+        return (f"the gradient is exactly 0: {self.targets[0]} is dead on this image",) if dead else ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +181,11 @@ class Visualization(Result):
             "passes": len(self.history),
             "redirected_passes": int(self.redirected[0]),
         }
+
+    def notes(self) -> tuple[str, ...]:
+        """Says where nothing came of it."""
+        gray = self.images[0].std().item() < GRAY
+        return (f"{self.addresses[0]} stayed gray: the unit never woke",) if gray else ()
 
 
 def describe(measures: Mapping[str, Any]) -> str:

@@ -64,9 +64,7 @@ def targeted_attack(
     started = time.perf_counter()
     names = [target] * len(images) if isinstance(target, str) else list(target)
     classes = classes_of(net, names)
-    _check(net, images, eps, norm, classes)
-    if not (step > 0 and math.isfinite(step)):
-        raise CallError(f"step is a share of the ball's radius and must be above 0, not {step:g}; write 0.25")
+    _check(net, images, eps, norm, step, classes)
     images = images.detach().to(net.device)
     ball = Ball(images, eps, math.inf if norm == "linf" else 2)
     length = step * (eps * math.sqrt(images[0].numel()) if norm == "linf" else eps)
@@ -100,7 +98,7 @@ def targeted_attack(
     )
 
 
-def _check(net: Network, images: Images, eps: float, norm: str, classes: tuple[int, ...]) -> None:
+def _check(net: Network, images: Images, eps: float, norm: str, step: float, classes: tuple[int, ...]) -> None:
     net.preprocess.check(images)
     if norm not in ("linf", "l2"):
         raise CallError(f"there is no norm '{norm}' here; write linf or l2")
@@ -108,6 +106,8 @@ def _check(net: Network, images: Images, eps: float, norm: str, classes: tuple[i
         raise CallError(f"eps must be above 0 and at most 1, the whole range, not {eps:g}; write 4/255 for 4 levels")
     if norm == "l2" and not (eps > 0 and math.isfinite(eps)):
         raise CallError(f"eps is the length of the whole change and must be a number above 0, not {eps:g}; write 0.5")
+    if not (step > 0 and math.isfinite(step)):
+        raise CallError(f"step is a share of the ball's radius and must be above 0, not {step:g}; write 0.25")
     if len(classes) != len(images):
         raise CallError(f"there are {len(classes)} targets for {len(images)} images; give one, or one an image")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from inward.errors import CallError
+from inward.errors import CallError, InwardError
 from inward.network.network import Network
 from inward.types import Images
 
@@ -30,10 +30,13 @@ def predict(net: Network, images: Images, *, top: int = 5) -> list[list[Predicti
 
     Raises:
         CallError: where the output is not (N, classes) logits.
+        InwardError: where it is NaN.
     """
     logits = net(images)
     if logits.ndim != 2:
         raise CallError(f"the output of {net.name} has the shape {tuple(logits.shape)}; predictions need (N, classes)")
+    if logits.isnan().any():
+        raise InwardError(f"{net.name} answers NaN; check its weights, and --mean, --std and --dtype")
     best = logits.cpu().double().softmax(1).topk(min(top, logits.shape[1]), dim=1)
     rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return [[Prediction(k, net.label(k), p) for k, p in zip(*row, strict=True)] for row in rows]

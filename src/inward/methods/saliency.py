@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from inward.columns.objectives import ClassScore, CrossEntropy, Objective, at, classes_of
-from inward.errors import CallError
+from inward.errors import CallError, InwardError
 from inward.gradient import gradient
 from inward.network.network import Network
 from inward.results import Attribution
@@ -46,9 +46,10 @@ def saliency(
         raise CallError(f"there is no score '{score}' here; write class or cross-entropy")
     objective, targets = explained(net, images, target, score)
     scores, values = gradient(net, images, objective)
+    if not values.isfinite().all():
+        raise InwardError(f"the gradient of {targets[0]} is not finite; check the weights, and --dtype")
     parameters = {"target": list(targets), "score": score}
-    notes = dead_notes(values)
-    made = record(net, "saliency", parameters, {"images": images}, started, notes)
+    made = record(net, "saliency", parameters, {"images": images}, started)
     return Attribution(net, made, images.detach(), values, targets, scores)
 
 
@@ -72,9 +73,3 @@ def explained(
             raise CallError(f"there are {len(classes)} targets for {len(images)} images; give one, or one an image")
     objective = ClassScore(classes) if score == "class" else -1.0 * CrossEntropy(classes)
     return objective, tuple(f"class:{k}" for k in classes)
-
-
-def dead_notes(values: torch.Tensor) -> tuple[str, ...]:
-    """Says which images got no gradient at all."""
-    dead = [str(i) for i, v in enumerate(values.flatten(1).eq(0).all(1).tolist()) if v]
-    return (f"the gradient is exactly 0 for image {', '.join(dead)}: the unit is dead there",) if dead else ()

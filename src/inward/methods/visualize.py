@@ -24,9 +24,6 @@ from inward.results import Visualization
 from inward.runs.record import record
 from inward.types import Scores, Size
 
-# A picture with less contrast than this shows nothing: its unit never woke.
-GRAY = 0.02
-
 
 @dataclass(frozen=True)
 class _Each(Objective):
@@ -100,7 +97,7 @@ def visualize(
     resolved = tuple(str(net.resolve(name, (height, width))) for name in names)
     parameters = {"addresses": list(resolved), "size": [height, width], "steps": steps, "lr": lr, "seed": seed}
     parameters |= {"parameterization": parameterization, "augment": augment, "redirect": redirect}
-    made = record(net, "feature-visualization", parameters, {}, started, _gray_notes(found.images, resolved))
+    made = record(net, "feature-visualization", parameters, {}, started)
     return Visualization(net, made, found.images, resolved, found.final, found.scores, found.redirected)
 
 
@@ -109,8 +106,3 @@ def _parameterization(name: str) -> Fourier | Pixels:
     if name not in known:
         raise CallError(f"there is no parameterization '{name}'; write {' or '.join(known)}")
     return known[name]
-
-
-def _gray_notes(images: torch.Tensor, addresses: Sequence[str]) -> tuple[str, ...]:
-    contrast = images.flatten(1).std(1).tolist()
-    return tuple(f"{a} stayed gray: the unit never woke" for a, c in zip(addresses, contrast, strict=True) if c < GRAY)

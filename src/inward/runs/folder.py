@@ -36,13 +36,13 @@ def save(result: Result, folder: Path) -> Path:
     """
     if len(result) != 1:
         raise CallError(f"a folder holds one result, and this is a batch of {len(result)}; save result[i]")
-    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CallError(f"{folder} exists and is not a result of inward; give another --out")
     try:
+        if _is_taken(folder):
+            raise CallError(f"{folder} exists and is not a result of inward; give another --out")
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
-        raise InwardError(f"{folder.parent} cannot be written ({error.strerror}); give another --out") from error
+        raise InwardError(f"{folder} cannot be written ({error.strerror}); give another --out") from error
     try:
         _write(result, draft)
         draft.chmod(0o755)
@@ -52,6 +52,13 @@ def save(result: Result, folder: Path) -> Path:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
+
+
+def _is_taken(folder: Path) -> bool:
+    """Whether something stands there that is no earlier result."""
+    if not folder.exists() or (folder / MANIFEST).is_file():
+        return False
+    return not folder.is_dir() or any(folder.iterdir())
 
 
 def _exchange(draft: Path, folder: Path) -> None:
@@ -92,7 +99,7 @@ def manifest_of(result: Result, files: list[str]) -> dict[str, Any]:
         "format": FORMAT,
         "method": record.method,
         "scores": _plain(result.measures()),
-        "notes": list(record.notes),
+        "notes": [*record.notes, *result.notes()],
         "parameters": _plain(_of_one(result, record.parameters)),
         "network": _plain(record.network),
         "inputs": _plain(record.inputs),

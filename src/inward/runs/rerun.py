@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,10 @@ from inward.methods.table import Method, by_name
 from inward.network.load import load
 from inward.network.network import Network
 from inward.results import Result
-from inward.runs.folder import ARRAYS, FORMAT, MANIFEST
+from inward.runs.folder import ARRAYS, MANIFEST
+from inward.runs.manifest import DTYPES, read
 from inward.runs.record import sha256
 
-_MOST_BYTES = 16 * 1024 * 1024
 _KNOWN = ("torchvision/", "timm/", "inward/")
 
 
@@ -48,8 +47,8 @@ def rerun(manifest: str | Path, *, trust: bool = False, device: str | None = Non
     """
     path = Path(manifest)
     path = path / MANIFEST if path.is_dir() else path
-    told = _read(path)
-    row = by_name(str(told["method"]))
+    told = read(path)
+    row = by_name(told["method"])
     net = _network(told["network"], trust, device)
     old = _arrays(path.parent / ARRAYS)
     result = _call(row, net, dict(told["parameters"]), old, told["inputs"])
@@ -57,37 +56,20 @@ def rerun(manifest: str | Path, *, trust: bool = False, device: str | None = Non
     return Rerun(result, {k: _gap(new[k], old[k]) for k in sorted(new.keys() & old.keys())})
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InwardError(f"there is no manifest {path}")
-    if path.stat().st_size > _MOST_BYTES:
-        raise InwardError(f"{path} is too large for a manifest")
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InwardError(f"{path} is not a manifest of inward: {error}") from error
-    needed = {"format": int, "method": str, "parameters": dict, "network": dict, "inputs": dict}
-    if not isinstance(told, dict) or not all(isinstance(told.get(k), kind) for k, kind in needed.items()):
-        raise InwardError(f"{path} is not a manifest of inward: it needs {', '.join(needed)}")
-    if told["format"] != FORMAT:
-        raise InwardError(f"{path} has the format {told['format']}, and this version reads {FORMAT}")
-    return told
-
-
 def _network(told: Mapping[str, Any], trust: bool, device: str | None) -> Network:
     spec = dict(told.get("spec") or {})
-    name = str(spec.pop("spec", ""))
+    name = spec.pop("spec", None)
     if not name:
         raise CallError("this result's network was made in Python, not by name; compute it again there")
     if not name.startswith(_KNOWN) and not name.endswith(".pt2") and not trust:
         raise CallError(f"this manifest runs the Python code of {name}; give --trust if you trust it")
-    size, dtype = spec.pop("size", None), spec.pop("dtype", None)
     known = {k: spec.get(k) for k in ("weights", "mean", "std", "labels")}
-    kind = getattr(torch, str(dtype), None) if dtype else None
+    size = (spec["size"][0], spec["size"][1]) if spec.get("size") else None
+    dtype, where = DTYPES.get(spec.get("dtype") or ""), device or told.get("device") or "auto"
     with torch.random.fork_rng(devices=[]):
         # What was random when the network was made.
-        torch.manual_seed(int(spec.get("seed") or 0))
-        net = load(name, size=tuple(size) if size else None, dtype=kind, device=device or str(told["device"]), **known)
+        torch.manual_seed(spec.get("seed") or 0)
+        net = load(name, size=size, dtype=dtype, device=where, **known)
     if net.weights_hash() != told.get("weights_sha256"):
         raise InwardError(f"the weights of {name} are not those of the manifest; give the same weights file")
     return net
@@ -102,7 +84,7 @@ def _arrays(path: Path) -> dict[str, Tensor]:
 
 def _call(row: Method, net: Network, parameters: dict[str, Any], old: Mapping[str, Tensor], inputs: Any) -> Result:
     if row.takes == "addresses":
-        parameters["size"] = tuple(parameters["size"])
+        parameters["size"] = tuple(parameters.get("size") or net.size)
         return row.function(net, parameters.pop("addresses"), **parameters)
     images = old.get("images")
     if images is None:
