@@ -28,7 +28,7 @@ from inward.columns.parameterizations import Parameterization, Pixels
 from inward.columns.starts import Given, Start
 from inward.columns.steps import Step
 from inward.errors import CallError, InwardWarning
-from inward.gradient import keys_of, trace_for
+from inward.gradient import constant, differentiating, keys_of, trace_for
 from inward.network.edit import redirect_relus
 from inward.network.hooks import HookGraph
 from inward.network.network import Network
@@ -115,24 +115,32 @@ class Ascent:
 
 
 def ascend(
-    net: Network, row: Row, like: Images, *, seeds: Sequence[int] | None = None, on_pass: OnPass | None = None
+    net: Network,
+    row: Row,
+    like: Images,
+    *,
+    seeds: Sequence[int] | None = None,
+    seed: int = 0,
+    on_pass: OnPass | None = None,
 ) -> Ascent:
     """Moves a batch of images up their objective.
 
     Args:
         like: (N, C, H, W) in [0, 1]: the images themselves, or their shape where the row starts elsewhere.
-        seeds: one an image; its start depends on it alone. The augmentations are the same for all.
+        seeds: one an image (0); its start depends on it alone.
+        seed: of the augmentations, which are the same for all images.
         on_pass: called with (passes done, passes at most, the scores) after every pass.
 
     Raises:
         CallError: for images out of [0, 1], or an address that the network does not have.
     """
     net.preprocess.check(like)
-    like = like.detach().to(net.device)
     seeds = [0] * len(like) if seeds is None else list(seeds)
     if len(seeds) != len(like):
         raise CallError(f"there are {len(seeds)} seeds for {len(like)} images; give one an image")
-    return _Loop(net, row, like, row.start(like, seeds)).run(on_pass)
+    with differentiating():
+        like = constant(like).to(net.device)
+        return _Loop(net, row, like, row.start(like, seeds), seed).run(on_pass)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,16 +156,17 @@ class _Look:
 class _Loop:
     """The state of one ascent."""
 
-    def __init__(self, net: Network, row: Row, like: Images, start: Images) -> None:
+    def __init__(self, net: Network, row: Row, like: Images, start: Images, seed: int) -> None:
         self.row, self.net, self.like = row, net, like
         self.keys = keys_of(net, row.objective, self.size)
-        self.start = self._project(start) if row.parameterization.pixels else start
+        with torch.no_grad():
+            self.start = self._project(start) if row.parameterization.pixels else start
         self.redirected = net.edit(redirect_relus) if self._redirects() else None
         self.parameters = row.parameterization.init(self.start)
         for parameter in self.parameters:
             parameter.requires_grad_(True)
         self.optimizer = row.step(self.parameters)
-        self.generator = torch.Generator().manual_seed(0)
+        self.generator = torch.Generator().manual_seed(seed)
         count = len(like)
         self.steps = torch.zeros(count, dtype=torch.long)
         self.left = torch.full((count,), -1, dtype=torch.long)
@@ -258,13 +267,12 @@ class _Loop:
             )
 
     def _look_at(self, net: Network) -> _Look:
-        with torch.enable_grad():
-            image = self._image()
-            shown = image if self.row.augmentation is None else self.row.augmentation(image, self.generator)
-            trace = trace_for(net, shown, self.keys)
-            scores = self.row.objective(trace)
-            gradients: Sequence[Tensor | None] = [None] * len(self.parameters)
-            if scores.requires_grad:
-                gradients = torch.autograd.grad(scores.sum(), self.parameters, allow_unused=True)
+        image = self._image()
+        shown = image if self.row.augmentation is None else self.row.augmentation(image, self.generator)
+        trace = trace_for(net, shown, self.keys)
+        scores = self.row.objective(trace)
+        gradients: Sequence[Tensor | None] = [None] * len(self.parameters)
+        if scores.requires_grad:
+            gradients = torch.autograd.grad(scores.sum(), self.parameters, allow_unused=True)
         found = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, self.parameters, strict=True)]
         return _Look(scores.detach(), found, self._reached(trace), torch.zeros(len(self.like), dtype=torch.bool))

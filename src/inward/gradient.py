@@ -8,6 +8,7 @@ gradients.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -18,6 +19,18 @@ from inward.errors import CallError
 from inward.network.network import Network
 from inward.network.trace import Trace, point_key
 from inward.types import Images, Scores, Size
+
+
+@contextmanager
+def differentiating() -> Iterator[None]:
+    """Gradients as usual, also for a caller inside ``no_grad`` or ``inference_mode``."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def constant(images: Images) -> Images:
+    """The images cut off from what made them; a copy, where they were made in inference mode."""
+    return images.clone() if images.is_inference() else images.detach()
 
 
 def trace_for(net: Network, images: Images, keys: list[str]) -> Trace:
@@ -51,18 +64,18 @@ def gradient(net: Network, images: Images, objective: Objective, at: str | None 
 
 def raw_gradient(net: Network, images: Images, objective: Objective, at: str | None = None) -> tuple[Scores, Tensor]:
     """:func:`gradient` for images that were checked before, or that leave [0, 1] on purpose."""
-    image = images.detach().to(net.device).requires_grad_(True)
     size = (images.shape[2], images.shape[3])
     keys = keys_of(net, objective, size)
     inside = [] if at is None else [_whole(net, at, size)]
-    with torch.enable_grad():
+    with differentiating():
+        image = constant(images).to(net.device).requires_grad_(True)
         trace = trace_for(net, image, keys + inside)
         scores = objective(trace)
         source = image if at is None else trace[inside[0]]
         if not scores.requires_grad:
             return scores.detach(), _no_path(source, at)
         (found,) = torch.autograd.grad(scores.sum(), source, allow_unused=True)
-    return scores.detach(), (_no_path(source, at) if found is None else found).detach()
+        return scores.detach(), (_no_path(source, at) if found is None else found).detach()
 
 
 def _whole(net: Network, at: str, size: Size) -> str:
@@ -88,17 +101,18 @@ def mean_gradient(
     chunk: int = 8,
     on_point: Callable[[int, int], None] | None = None,
 ) -> tuple[Scores, Images]:
-    """The weighted mean of scores and gradients over a path, ``chunk`` points of one image at a time.
+    """The weighted mean of scores and gradients over a path.
 
     Args:
         images: (N, C, H, W) in [0, 1].
-        chunk: images in one run of the network; the answer does not depend on it.
+        chunk: images in one run of the network (but at least one point of every image); the answer
+            does not depend on it.
         on_point: called with (points done, points in all).
     """
     net.preprocess.check(images)
     if chunk < 1:
         raise CallError(f"a run of the network holds 1 image or more, not {chunk}")
-    images = images.detach().to(net.device)
+    images = constant(images).to(net.device)
     score = torch.zeros(len(images), dtype=torch.float64)
     mean = torch.zeros_like(images, dtype=torch.float64, device="cpu")
     together = max(1, chunk // len(images))

@@ -48,7 +48,8 @@ def targeted_attack(
 
     Args:
         net: the network.
-        images: (N, C, H, W) in [0, 1].
+        images: (N, C, H, W) in [0, 1]; rounded to whole 8-bit levels first, as a picture file holds them,
+            so that every distance is from what the result calls its images.
         target: the class to be taken for, class:9 or class:ostrich; one, or one an image.
         eps: the largest change, in [0, 1] units: of any value (linf), or the Euclidean length of
             the whole change (l2).
@@ -63,9 +64,9 @@ def targeted_attack(
     """
     started = time.perf_counter()
     names = [target] * len(images) if isinstance(target, str) else list(target)
-    classes = classes_of(net, names)
-    _check(net, images, eps, norm, step, classes)
-    images = images.detach().to(net.device)
+    _check(net, images, eps, norm, step, len(names))
+    classes = classes_of(net, names, (images.shape[2], images.shape[3]))
+    images = eight_bit(images.detach().to(net.device))
     ball = Ball(images, eps, math.inf if norm == "linf" else 2)
     length = step * (eps * math.sqrt(images[0].numel()) if norm == "linf" else eps)
     goal = _Goal(net, classes, ball)
@@ -98,7 +99,7 @@ def targeted_attack(
     )
 
 
-def _check(net: Network, images: Images, eps: float, norm: str, step: float, classes: tuple[int, ...]) -> None:
+def _check(net: Network, images: Images, eps: float, norm: str, step: float, targets: int) -> None:
     net.preprocess.check(images)
     if norm not in ("linf", "l2"):
         raise CallError(f"there is no norm '{norm}' here; write linf or l2")
@@ -108,8 +109,8 @@ def _check(net: Network, images: Images, eps: float, norm: str, step: float, cla
         raise CallError(f"eps is the length of the whole change and must be a number above 0, not {eps:g}; write 0.5")
     if not (step > 0 and math.isfinite(step)):
         raise CallError(f"step is a share of the ball's radius and must be above 0, not {step:g}; write 0.25")
-    if len(classes) != len(images):
-        raise CallError(f"there are {len(classes)} targets for {len(images)} images; give one, or one an image")
+    if targets != len(images):
+        raise CallError(f"there are {targets} targets for {len(images)} images; give one, or one an image")
 
 
 def _eight_bit_notes(eps: float, norm: str) -> tuple[str, ...]:
@@ -146,6 +147,11 @@ class _Goal:
         return torch.where(self.lead.view(-1, 1, 1, 1) > 0, self.pictures, rounded(last, self.ball))
 
 
+def eight_bit(images: Images) -> Images:
+    """The nearest picture of whole 8-bit levels."""
+    return (images * LEVELS).round() / LEVELS
+
+
 def rounded(images: Images, ball: Ball) -> Images:
     """The nearest 8-bit picture; towards the 8-bit original where the nearest would leave the ball around that."""
     start = (ball.center * LEVELS).round()
@@ -155,15 +161,15 @@ def rounded(images: Images, ball: Ball) -> Images:
         most = math.floor(ball.eps * LEVELS + _SLACK)
         change = change.clamp(-most, most)
     else:
-        length, radius = _lengths(exact), ball.eps * LEVELS
+        length, radius = _lengths(exact).to(exact), ball.eps * LEVELS
         shorter = (exact * torch.where(length > radius, radius / length, 1)).trunc().to(change)
-        change = torch.where(_lengths(change) <= radius + _SLACK, change, shorter)
+        change = torch.where((_lengths(change) <= radius + _SLACK).to(change.device), change, shorter)
     return ((start + change) / LEVELS).clamp(0, 1)
 
 
 def _lengths(change: Images) -> Tensor:
     """The Euclidean length of each image's change, in float64, as (N, 1, 1, 1)."""
-    return change.double().flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    return change.cpu().double().flatten(1).norm(dim=1).view(-1, 1, 1, 1)
 
 
 @torch.no_grad()
@@ -175,6 +181,6 @@ def judge(
     index = torch.tensor(classes, device=logits.device)
     lead = -Margin(tuple(classes))(Trace(net, adversarial, {"class": logits}))
     # Whole levels, so that the distances are exact.
-    change = ((adversarial * LEVELS).round() - (images * LEVELS).round()).double()
+    change = ((adversarial * LEVELS).round() - (images * LEVELS).round()).cpu().double()
     linf, l2 = change.flatten(1).abs().amax(1) / LEVELS, change.flatten(1).norm(dim=1) / LEVELS
     return (logits.argmax(1) == index).cpu(), lead.cpu(), linf.cpu(), l2.cpu()

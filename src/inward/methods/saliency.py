@@ -57,18 +57,19 @@ def explained(
     net: Network, images: Images, target: str | Sequence[str] | None, score: str
 ) -> tuple[Objective, tuple[str, ...]]:
     """The objective behind a target, and the address of every image's."""
+    size = (images.shape[2], images.shape[3])
     if target is None:
         with torch.no_grad():
             classes = tuple(net(images).argmax(1).tolist())
     elif isinstance(target, str):
-        objective = at(net, target)
+        objective = at(net, target, size)
         if not isinstance(objective, ClassScore) or score == "class":
             if score != "class":
                 raise CallError(f"cross-entropy is a score of a class, and '{target}' is none; leave out --score")
-            return objective, (str(net.resolve(target)),) * len(images)
-        classes = classes_of(net, [target] * len(images))
+            return objective, (str(net.resolve(target, size)),) * len(images)
+        classes = classes_of(net, [target] * len(images), size)
     else:
-        classes = classes_of(net, list(target))
+        classes = classes_of(net, list(target), size)
         if len(classes) != len(images):
             raise CallError(f"there are {len(classes)} targets for {len(images)} images; give one, or one an image")
     objective = ClassScore(classes) if score == "class" else -1.0 * CrossEntropy(classes)

@@ -68,7 +68,7 @@ def visualize(
         augment: whether the picture must survive jitter, scale and rotation.
         redirect: passes with redirected ReLU gradients, which wake dead units; more are added for a
             picture that still gets no gradient.
-        seed: of the noise each picture starts from.
+        seed: of the noise that each picture starts from, and of the small changes.
         on_pass: called after every pass with (passes done, passes at most, scores).
 
     Raises:
@@ -93,7 +93,7 @@ def visualize(
         constraints=(Box(),),
         redirect=redirect,
     )
-    found = ascend(net, row, like, seeds=[seed] * len(names), on_pass=on_pass)
+    found = ascend(net, row, like, seeds=[seed] * len(names), seed=seed, on_pass=on_pass)
     resolved = tuple(str(net.resolve(name, (height, width))) for name in names)
     parameters = {"addresses": list(resolved), "size": [height, width], "steps": steps, "lr": lr, "seed": seed}
     parameters |= {"parameterization": parameterization, "augment": augment, "redirect": redirect}

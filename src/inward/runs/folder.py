@@ -19,6 +19,7 @@ from inward.errors import CallError, InwardError
 from inward.figures import figures
 from inward.methods.attacks import judge
 from inward.results import Perturbation, Result
+from inward.types import Size
 
 MANIFEST = "manifest.json"
 ARRAYS = "arrays.safetensors"
@@ -87,9 +88,13 @@ def _judged_from_disk(result: Result, folder: Path) -> Result:
     if not isinstance(result, Perturbation) or result.net.preprocess.channels not in (1, 3, 4):
         return result
     read = [draw.read_png(folder / name)[None].to(result.net.device) for name in ("original.png", "adversarial.png")]
-    index = result.net.resolve(result.targets[0]).unit
+    index = result.net.resolve(result.targets[0], _size(result)).unit
     success, final, linf, l2 = judge(result.net, read[0], read[1], (index,) if index is not None else ())
     return replace(result, success=success, final=final, linf=linf, l2=l2)
+
+
+def _size(result: Perturbation) -> Size:
+    return result.images.shape[2], result.images.shape[3]
 
 
 def manifest_of(result: Result, files: list[str]) -> dict[str, Any]:
