@@ -18,7 +18,7 @@ from inward.network.network import Network
 from inward.options import Shared, as_number, as_whole
 from inward.pictures import find, read
 from inward.results import Result, describe
-from inward.runs.folder import folder_name
+from inward.runs.folder import folder_name, free_name
 from inward.terminal import answer, note, progress_bar
 
 _METHOD = Group("Method", sort_key=10)
@@ -182,7 +182,7 @@ def _run(row: Method, model: str, things: Sequence[str], shared: Shared, out: Pa
             result = _compute(row, net, inputs, options, bar)
             for index, name in enumerate(names[batch]):
                 one = _with_input(result[index], files[batch][index] if files else None)
-                folder = one.save(out / name)
+                folder = one.save(out / free_name(out, name, row.name))
                 answer(bar, f"{folder}  {describe(one.measures())}")
                 for text in one.notes():
                     note(bar, f"{name}: {text}")

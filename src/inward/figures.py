@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from inward import draw
+from inward.network.address import parse
 from inward.results import Attribution, Perturbation, Result, Visualization, describe
 
 _AT_LEAST = 224
@@ -69,7 +70,7 @@ def signed_sum(values: Tensor) -> Tensor:
 
 def named(result: Result, address: str) -> str:
     """A class address with the name of its class; other addresses as they are."""
-    parsed = result.net.resolve(address)
+    parsed = parse(address)
     if parsed.output is None or parsed.unit is None or not result.net.labels:
         return address
     return f"{result.net.label(parsed.unit)} ({address})"

@@ -44,6 +44,10 @@ class Objective(ABC):
             return NotImplemented
         return Weighted((*_terms(self), *_terms(other)))
 
+    def __radd__(self, other: object) -> Objective:
+        # sum() starts at 0.
+        return self if other == 0 else NotImplemented
+
     def __sub__(self, other: Objective) -> Objective:
         return self + -other
 

@@ -51,6 +51,7 @@ class Network:
         self._edits = edits
         self._ends = ends
         self._graphs: dict[Size, Graph | HookGraph] = {}
+        self._hashed: tuple[tuple[Any, ...], str] | None = None
 
     @classmethod
     def of(
@@ -129,8 +130,11 @@ class Network:
     def upto(self, addresses: str | Sequence[str]) -> Network:
         """The network cut after these points, which become its outputs, in this order."""
         names = [addresses] if isinstance(addresses, str) else list(addresses)
-        points = [point_key(self.resolve(name)) for name in names]
-        return self._with(ends=tuple(points))
+        found = [self.resolve(name) for name in names]
+        for name, parsed in zip(names, found, strict=True):
+            if parsed.unit is not None:
+                raise CallError(f"a network is cut after whole points, and '{name}' is a unit; give {point_key(parsed)}")
+        return self._with(ends=tuple(point_key(parsed) for parsed in found))
 
     def _with(self, **changes: Any) -> Network:
         fields = {
@@ -262,16 +266,20 @@ class Network:
 
     def weights_hash(self) -> str:
         """The SHA-256 of the names, dtypes, shapes and values of all weights."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self._source.weights().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        weights = sorted(self._source.weights().items())
+        state = tuple(_state(tensor) for _, tensor in weights)
+        if self._hashed is None or self._hashed[0] != state:
+            digest = hashlib.sha256()
+            for name, tensor in weights:
+                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            self._hashed = (state, digest.hexdigest())
+        return self._hashed[1]
 
     @property
     def parameters(self) -> int:
-        """The number of weights, buffers included."""
-        return sum(t.numel() for t in self._source.weights().values())
+        """The number of parameters; one that is used twice counts once, buffers do not count."""
+        return self._source.parameters()
 
     def label(self, index: int) -> str:
         """The name of a class, or its number where the network has no labels."""
@@ -314,6 +322,12 @@ def _channels(module: nn.Module) -> int:
         if isinstance(child, nn.Conv2d):
             return child.in_channels
     return 3
+
+
+def _state(tensor: Tensor) -> tuple[int, int, float]:
+    """What changes when a weight does: hashing all of them at every call would take longer than a saliency map."""
+    version = -1 if tensor.is_inference() else tensor._version
+    return tensor.data_ptr(), version, float(tensor.detach().float().sum())
 
 
 def _node_of(graph: Graph | HookGraph, parsed: Address) -> str:

@@ -32,6 +32,7 @@ class Source(Protocol):
     def graph(self, size: Size, channels: int) -> Graph | HookGraph: ...
     def to(self, device: torch.device, dtype: torch.dtype) -> Source: ...
     def weights(self) -> dict[str, Tensor]: ...
+    def parameters(self) -> int: ...
 
 
 class ModuleSource:
@@ -55,6 +56,9 @@ class ModuleSource:
 
     def weights(self) -> dict[str, Tensor]:
         return dict(self.module.state_dict())
+
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.module.parameters())
 
     def graph(self, size: Size, channels: int) -> Graph | HookGraph:
         if size not in self._graphs:
@@ -137,6 +141,9 @@ class ProgramSource:
 
     def weights(self) -> dict[str, Tensor]:
         return dict(self.program.state_dict)
+
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.program.parameters())
 
     def graph(self, size: Size, channels: int) -> Graph:
         if size != self.sizes:

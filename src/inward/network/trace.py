@@ -55,6 +55,13 @@ class Trace(Mapping[str, Tensor]):
     def _size(self) -> tuple[int, int]:
         return self.images.shape[2], self.images.shape[3]
 
+    def __contains__(self, address: object) -> bool:
+        """Whether ``trace[address]`` gives a tensor."""
+        try:
+            return isinstance(address, str) and self[address] is not None
+        except CallError:
+            return False
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 

@@ -38,8 +38,9 @@ def save(result: Result, folder: Path) -> Path:
     if len(result) != 1:
         raise CallError(f"a folder holds one result, and this is a batch of {len(result)}; save result[i]")
     try:
-        if _is_taken(folder):
-            raise CallError(f"{folder} exists and is not a result of inward; give another --out")
+        other = _standing(folder, result.record.method)
+        if other:
+            raise CallError(f"{folder} exists and is {other}; give another --out")
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
@@ -55,11 +56,31 @@ def save(result: Result, folder: Path) -> Path:
     return folder
 
 
-def _is_taken(folder: Path) -> bool:
-    """Whether something stands there that is no earlier result."""
-    if not folder.exists() or (folder / MANIFEST).is_file():
-        return False
-    return not folder.is_dir() or any(folder.iterdir())
+def _standing(folder: Path, method: str) -> str:
+    """What stands there that must not be replaced: anything but an earlier result of the same method."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return ""
+    told = _manifest_in(folder)
+    entries = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    if told is None or not entries <= {MANIFEST, *told["files"]}:
+        return "not a result of inward"
+    return "" if told["method"] == method else f"a result of {told['method']}"
+
+
+def _manifest_in(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a folder, where it is one of ours."""
+    try:
+        told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    ours = isinstance(told, dict) and isinstance(told.get("format"), int) and isinstance(told.get("method"), str)
+    return told if ours and isinstance(told.get("files"), list) else None
+
+
+def free_name(out: Path, name: str, method: str) -> str:
+    """``name``, or with the method behind it where ``out`` has a result of another method of that name."""
+    told = _manifest_in(out / name)
+    return f"{name}-{method}" if told is not None and told["method"] != method else name
 
 
 def _exchange(draft: Path, folder: Path) -> None:

@@ -57,6 +57,7 @@ _SPEC: dict[str, Callable[[Any], bool]] = {
     "weights": _is_word,
     "dtype": lambda value: value is None or (_is_word(value) and value in DTYPES),
     "seed": _is_whole,
+    "source_sha256": _is_word,
     "mean": lambda value: _is_list(value, int, float),
     "std": lambda value: _is_list(value, int, float),
     "size": lambda value: _is_list(value, int) and (value is None or len(value) == 2),

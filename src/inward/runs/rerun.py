@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inward.errors import CallError, InwardError
 from inward.methods.table import Method, by_name
-from inward.network.load import load
+from inward.network.load import load, source_sha256
 from inward.network.network import Network
 from inward.results import Result
 from inward.runs.folder import ARRAYS, MANIFEST
@@ -63,6 +63,8 @@ def _network(told: Mapping[str, Any], trust: bool, device: str | None) -> Networ
         raise CallError("this result's network was made in Python, not by name; compute it again there")
     if not name.startswith(_KNOWN) and not name.endswith(".pt2") and not trust:
         raise CallError(f"this manifest runs the Python code of {name}; give --trust if you trust it")
+    if spec.get("source_sha256") != source_sha256(name):
+        raise InwardError(f"{name} is not the file that the manifest was made with; give that file back")
     known = {k: spec.get(k) for k in ("weights", "mean", "std", "labels")}
     size = (spec["size"][0], spec["size"][1]) if spec.get("size") else None
     dtype, where = DTYPES.get(spec.get("dtype") or ""), device or told.get("device") or "auto"
