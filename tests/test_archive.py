@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import threading
 import zipfile
 
 import pytest
@@ -141,3 +142,56 @@ def _poison(value, text):
         elif isinstance(item, (dict, list)):
             count += _poison(item, text)
     return count
+
+
+def packed(path, out, extra):
+    """A copy of an archive with further entries, compressed."""
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name), zipfile.ZIP_STORED)
+        for name, data in extra.items():
+            new.writestr(name, data)
+    return out
+
+
+def inner_bomb():
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(1 << 25))
+    return inner.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        ({"net/data/weights/weight_9": bytes(1 << 26)}, "entries that unpack to more than the file"),
+        ({"net/models/other.json": b" " * (65 << 20)}, "entries that unpack to more than the file"),
+        ({"net/data/weights/weight_9": inner_bomb()}, "entries that unpack to more than the file"),
+    ],
+    ids=["weights", "json", "nested"],
+)
+def test_a_bomb_is_refused_before_torch_reads_it(program, tmp_path, monkeypatch, extra, sentence):
+    monkeypatch.setattr(torch.export, "load", lambda _: pytest.fail("was read"))
+    with pytest.raises(InwardError, match=f"bad.pt2 holds {sentence}, and is refused"):
+        load_program(packed(program[1], tmp_path / "bad.pt2", extra))
+
+
+def test_a_description_that_is_too_long_is_refused(program, tmp_path, monkeypatch):
+    monkeypatch.setattr("inward.network.archive._TEXT_BYTES", 100)
+    with pytest.raises(InwardError, match="a description of more than 64 MB, and is refused"):
+        load_program(program[1])
+
+
+def test_reading_leaves_other_threads_alone(program, monkeypatch):
+    seen = []
+    plain = torch.export.load
+
+    def load(path):
+        thread = threading.Thread(target=lambda: seen.append(pickle.loads(pickle.dumps(3))))  # noqa: S301
+        thread.start()
+        thread.join()
+        return plain(path)
+
+    monkeypatch.setattr(torch.export, "load", load)
+    load_program(program[1])
+    assert seen == [3]

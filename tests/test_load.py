@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import hashlib
 import json
 import sys
 import time
@@ -15,10 +15,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-import networks
 from inward.errors import CallError, InwardError, InwardWarning
-from inward.network.load import import_torchvision, load, read_labels, read_weights
-from same import assert_same_answers, images, seeded
+from inward.network.load import import_torchvision, load, read_labels, read_weights, source_sha256
+from same import images
+from test_programs import exported
 
 FACTORY = """
 import torch
@@ -231,58 +231,6 @@ def _raising(error: Exception) -> Any:
     return fail
 
 
-def exported(path: Path, name: str = "ReusedBlock", batch: bool = True) -> tuple[nn.Module, str]:
-    module = seeded(networks.GRAPHS[name])
-    dynamic = {"x": {0: torch.export.Dim.DYNAMIC}} if batch else None
-    program = torch.export.export(module, (images(2, 3, 9, 7),), dynamic_shapes=dynamic)
-    torch.export.save(program, path)
-    return module, str(path)
-
-
-@pytest.mark.parametrize("name", ["ReusedBlock", "Functional", "NoGradModule", "TupleModule"])
-def test_exported_program(tmp_path: Path, name: str) -> None:
-    module, path = exported(tmp_path / "net.pt2", name)
-    net = load(path, device="cpu", mean=(0.5,), labels=list("abcde"))
-    assert (net.size, net.preprocess.channels, net.is_graph, net.classes()) == ((9, 7), 3, True, 5)
-    plain = load(path, device="cpu")
-    for batch in (1, 3):
-        x = images(batch, 3, 9, 7)
-        assert_same_answers(plain, module, x)
-        assert torch.equal(net(x), copy.deepcopy(module)(x - 0.5))
-        assert torch.equal(plain.trace(x, "conv")["conv"], module.conv(x))
-
-
-def test_points_of_an_exported_program(tmp_path: Path) -> None:
-    module, path = exported(tmp_path / "net.pt2")
-    net = load(path, device="cpu")
-    assert [*net.points] == ["conv", "seq.0", "seq.1", "seq", "seq:2.0", "seq:2.1", "seq:2", "mean", "fc"]
-    x = images(3, 3, 9, 7)
-    h = module.seq(module.conv(x))
-    trace = net.trace(x, ["seq.1", "seq:2.1/3@8,6"])
-    assert torch.equal(trace["seq.1"], h)
-    assert torch.equal(trace["seq:2.1/3@8,6"], module.seq(h)[:, 3, 8, 6])
-
-
-def test_refused_programs(tmp_path: Path) -> None:
-    _, path = exported(tmp_path / "net.pt2")
-    net = load(path, device="cpu")
-    with pytest.raises(CallError, match=r"cannot take images of 12 x 10; it takes 9 x 7"):
-        net(images(1, 3, 12, 10))
-    with pytest.raises(CallError, match=r"cannot take images of 16 x 16; it takes 9 x 7"):
-        load(path, size=16)
-    with pytest.raises(CallError, match="carries its own weights"):
-        load(path, weights="other.safetensors")
-    with pytest.raises(CallError, match=r"was exported in torch\.float32; export it again for torch.float64"):
-        load(path, dtype=torch.float64)
-    _, static = exported(tmp_path / "static.pt2", batch=False)
-    with pytest.raises(CallError, match=r"exported for a batch of 2; export it with a dynamic batch \(Dim.DYNAMIC\)"):
-        load(static)
-    broken = tmp_path / "broken.pt2"
-    broken.write_bytes(Path(path).read_bytes()[:1000])
-    with pytest.raises(InwardError, match=r"broken.pt2 is not an exported program that can be read"):
-        load(str(broken))
-
-
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -343,3 +291,27 @@ def test_softmax_factory_is_told(factory: Path) -> None:
     net = load(f"{factory}:tiny", device="cpu")
     with pytest.warns(InwardWarning, match=r"small.py:tiny ends in a softmax or a sigmoid"):
         net(images(1, 2, 16, 16))
+
+
+def test_what_a_manifest_keeps_is_the_same_from_another_folder(
+    factory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(factory.parent)
+    Path("names.txt").write_text("cat\ndog\nbird\n")
+    torch.save(load("small.py:tiny")._source.weights(), "weights.pt")
+    spec = load("small.py:tiny", weights="weights.pt", labels="names.txt", device="cpu").spec
+    assert spec["spec"] == f"{factory}:tiny"
+    assert (spec["weights"], spec["labels"]) == (str(factory.parent / "weights.pt"), str(factory.parent / "names.txt"))
+    assert spec["source_sha256"] == hashlib.sha256(factory.read_bytes()).hexdigest() == source_sha256(spec["spec"])
+    exported(Path("net.pt2"))
+    program = load("net.pt2", device="cpu").spec
+    monkeypatch.chdir(tmp_path)
+    assert program["spec"] == str(factory.parent / "net.pt2")
+    assert program["source_sha256"] == source_sha256(program["spec"])
+    assert (
+        load(spec["spec"], weights=spec["weights"], labels=spec["labels"], device="cpu").resolve("class:dog").unit == 1
+    )
+    assert load("user_nets.small:tiny", weights="random").spec["source_sha256"] is None
+    assert source_sha256("torchvision/resnet18") is None
+    with pytest.raises(InwardError, match=r"there is no file nowhere\.pt2"):
+        source_sha256("nowhere.pt2")

@@ -29,7 +29,7 @@ from inward.columns.starts import Given, Start
 from inward.columns.steps import Step
 from inward.errors import CallError, InwardWarning
 from inward.gradient import constant, differentiating, keys_of, trace_for
-from inward.network.edit import redirect_relus
+from inward.network.edit import redirect_relus, redirectable
 from inward.network.hooks import HookGraph
 from inward.network.network import Network
 from inward.network.trace import Trace
@@ -174,7 +174,7 @@ class _Loop:
         self.frozen = torch.zeros(count, dtype=torch.bool)
 
     def _redirects(self) -> bool:
-        return self.row.redirect > 0 and self.net.graph(self.size).count("relu") > 0
+        return self.row.redirect > 0 and redirectable(self.net.graph(self.size))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -258,13 +258,17 @@ class _Loop:
 
     def _warn_of_dead_start(self, dead: Tensor) -> None:
         graph = self.net.graph(self.size)
-        if isinstance(graph, HookGraph):
-            warnings.warn(
-                f"{int(dead.sum())} of {len(dead)} images get no gradient at their start and cannot move: redirected "
-                f"ReLUs need the network's graph, and there is none ({graph.reason}); try another start",
-                InwardWarning,
-                stacklevel=5,
-            )
+        why = (
+            f"redirected ReLUs need the network's graph, and there is none ({graph.reason})"
+            if isinstance(graph, HookGraph)
+            else "there is no ReLU on the way whose gradient could be redirected"
+        )
+        warnings.warn(
+            f"{int(dead.sum())} of {len(dead)} images get no gradient at their start and cannot move: {why}; "
+            "try another start",
+            InwardWarning,
+            stacklevel=5,
+        )
 
     def _look_at(self, net: Network) -> _Look:
         image = self._image()

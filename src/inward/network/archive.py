@@ -10,17 +10,18 @@ from __future__ import annotations
 import operator
 import pickle
 import re
+import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
-from unittest import mock
+from typing import IO, Any
 
 import sympy
 import torch
 from torch import fx
 
 from inward.errors import InwardError
+from inward.network.modes import exchanged
 
 # What sympy's own notation of a size is made of: names of operations, numbers, quoted symbols.
 _SHAPE = re.compile(r"^[\w\s+\-*/(),.<>='\"]{0,4000}$")
@@ -38,6 +39,9 @@ _WORDS = set(
     )
 )
 _ARITHMETIC = ("add", "sub", "mul", "truediv", "floordiv", "mod", "neg", "pow", "eq", "ne", "lt", "le", "gt", "ge")
+# torch stores entries as they are, so that a file is as large as what is in it, but for what names them.
+_SLACK = 1 << 20
+_TEXT_BYTES = 64 << 20
 _OPERATORS = {operator.getitem, *(getattr(operator, name) for name in _ARITHMETIC)}
 
 
@@ -53,7 +57,7 @@ def is_arithmetic(expression: str) -> bool:
 
 
 class _Refused(Exception):  # noqa: N818
-    """Something in the file would have run code."""
+    """Something in the file would have run code, or filled the memory."""
 
 
 def load_program(path: Path) -> torch.export.ExportedProgram:
@@ -64,15 +68,33 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
     if not path.is_file():
         raise InwardError(f"there is no file {path}")
     try:
-        with _restricted():
+        with path.open("rb") as file:
+            _check_sizes(file, path.stat().st_size)
+        with torch.inference_mode(False), _restricted():
             program = torch.export.load(path)
     except Exception as error:  # a damaged archive raises anything at all
         # What was refused inside may have been wrapped on its way out.
         if _is_refusal(error):
-            raise InwardError(f"{path.name} holds {_told(error)}, which could run code, and is refused") from error
+            raise InwardError(f"{path.name} holds {_told(error)}, and is refused") from error
         raise InwardError(f"{path.name} is not an exported program that can be read: {_told(error)}") from error
     _check_calls(program.graph_module, path)
     return program
+
+
+def _check_sizes(file: IO[bytes], size: int, depth: int = 0) -> None:
+    """Refuses an archive, or one inside it, that unpacks to more than it holds."""
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > size + _SLACK:
+            raise _Refused("entries that unpack to more than the file")
+        if any(e.file_size > _TEXT_BYTES for e in entries if e.filename.endswith(".json")):
+            raise _Refused("a description of more than 64 MB")
+        for entry in entries:
+            with archive.open(entry) as inner:
+                packed = inner.read(4) == b"PK\x03\x04"
+            if packed and depth < 3:
+                with archive.open(entry) as inner:
+                    _check_sizes(inner, entry.file_size, depth + 1)
 
 
 @contextmanager
@@ -83,15 +105,15 @@ def _restricted() -> Iterator[None]:
         try:
             return tensors_only(*args, **options | {"weights_only": True})
         except pickle.UnpicklingError as error:
-            raise _Refused("pickled objects") from error
+            raise _Refused("pickled objects, which could run code") from error
 
     def sympify(expression: Any, *args: Any, **options: Any) -> Any:
         if isinstance(expression, str) and not is_arithmetic(expression):
-            raise _Refused("a size that is no arithmetic")
+            raise _Refused("a size that is no arithmetic, which could run code")
         return plain(expression, *args, **options)
 
     def refuse(*_: Any, **__: Any) -> Any:
-        raise _Refused("pickled objects")
+        raise _Refused("pickled objects, which could run code")
 
     with ExitStack() as stack:
         for target, name, function in (
@@ -100,7 +122,7 @@ def _restricted() -> Iterator[None]:
             (pickle, "loads", refuse),
             (torch._C, "_pickle_load_obj", refuse),
         ):
-            stack.enter_context(mock.patch.object(target, name, function))
+            stack.enter_context(exchanged(target, name, function))
         yield
 
 

@@ -8,10 +8,7 @@ survive the passes of ``torch.export`` as outputs of the graph.
 from __future__ import annotations
 
 import contextlib
-import io
-import logging
 import math
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,16 +16,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 from torch.utils import _pytree as pytree
 
 from inward.network import cost, opaque
 from inward.network.graph import Graph, Point, ancestors
-from inward.network.layout import UNKNOWN, Layout, infer, op_name, sizes
+from inward.network.layout import PRIME, UNKNOWN, Layout, infer, op_name, sizes
+from inward.network.modes import quiet
 from inward.network.naming import Calls, numbered, source_line
+from inward.types import Size
 
 ROOT = "network"
 # Operations whose public form returns one tensor though the ATen one returns several.
 _SINGLE = {"batch_norm", "layer_norm", "group_norm", "max_pool2d_with_indices", "scaled_dot_product_attention"}
+# Operations that change nothing where they keep the shape and the dtype.
+_HANDING_ON = {"slice", "clone", "alias", "contiguous", "to", "expand", "view", "reshape", "squeeze", "lift_fresh_copy"}
 _PLUMBING = {"stop_gradient", "stop", "sym_size", "getitem"}
 
 
@@ -92,7 +94,7 @@ def export(module: nn.Module, image: Tensor) -> Graph:
     recording = _Recording()
     recorder = _Recorder(module, recording)
     example = image.expand(2, -1, -1, -1).contiguous()
-    with _quiet(), opaque.recording() as custom, recording.listening(module):
+    with quiet(), opaque.recording() as custom, recording.listening(module):
         program = torch.export.export(
             recorder, (example,), strict=False, dynamic_shapes={"image": {0: torch.export.Dim.DYNAMIC}}
         )
@@ -102,14 +104,28 @@ def export(module: nn.Module, image: Tensor) -> Graph:
     return graph
 
 
-def from_program(program: torch.export.ExportedProgram) -> Graph:
+def from_program(program: torch.export.ExportedProgram, size: Size) -> Graph:
     """The graph of an exported program; what a module gave is read off the flow of data."""
-    return _Builder(_decomposed(program), [], None).build()
+    return _Builder(_sized(_decomposed(program), size), [], None).build()
+
+
+def _sized(program: torch.export.ExportedProgram, size: Size) -> torch.export.ExportedProgram:
+    """The program with the shapes that every node has for images of this size; the batch stays symbolic."""
+    inputs = [n.meta["val"] for n in program.graph.nodes if n.op == "placeholder"]
+    users = program.graph_signature.user_inputs
+    index = next(i for i, n in enumerate(program.graph.nodes) if n.name in users)
+    image = inputs[index]
+    if all(isinstance(length, int) for length in image.shape[1:]):
+        return program
+    with image.fake_mode:
+        inputs[index] = torch.empty((*image.shape[:2], *size), dtype=image.dtype, device=image.device)
+    FakeTensorProp(program.graph_module, image.fake_mode).propagate_dont_convert_inputs(*inputs)
+    return program
 
 
 def _decomposed(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """The functional form, with gradients as in the module."""
-    with _quiet():
+    with quiet():
         opaque.keep_blocks(program)
         return program.run_decompositions({torch.ops.aten.copy.default: _copy})
 
@@ -124,22 +140,6 @@ def _check_batch(program: torch.export.ExportedProgram) -> None:
     for bounds in program.range_constraints.values():
         if bounds.lower > 2 or not math.isinf(bounds.upper):
             raise ValueError(f"it branches on the size of the batch (from {bounds.lower} to {bounds.upper})")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Export's own warnings (symbolic algebra, tree specs) are of no use to who asked for a graph."""
-    loggers = [logging.getLogger(n) for n in ("torch.export", "torch.fx", "torch.fx.experimental.symbolic_shapes")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 @dataclass
@@ -293,6 +293,7 @@ class _Builder:
         """Operations become points, but for those that are their module's output: these are aliases."""
         aliases: dict[str, str] = {}
         names: dict[fx.Node, str] = {}
+        listed = dict(given)
         live = self._depends_on_image()
         for node in self.graph.nodes:
             if node not in live or node in self.records or node.op != "call_function":
@@ -303,7 +304,11 @@ class _Builder:
             owner = self.owner.get(node)
             if owner and given.get(node, "").startswith(owner):
                 aliases[name] = given[node]
+            elif _unchanged(node) in listed:
+                # Nothing happens there, so that it would only crowd the tree.
+                aliases[name] = listed[node] = listed[_unchanged(node)]
             else:
+                listed[node] = name
                 madds, parameters = cost.multiply_adds(node), sum(cost.weights(node).values())
                 points[name] = self._point(name, "operation", op_name(node), node, layouts, "", parameters, madds)
         return aliases
@@ -365,6 +370,16 @@ def _given(calls: list[_Call]) -> dict[fx.Node, str]:
         if call.node.target is opaque.stop_gradient:
             given.setdefault(call.node.all_input_nodes[0], call.name)
     return given
+
+
+def _unchanged(node: fx.Node) -> fx.Node:
+    """The node whose values an operation hands on as they are, in the same shape; the node itself otherwise."""
+    source = node.args[0] if node.args else None
+    if op_name(node) not in _HANDING_ON or not isinstance(source, fx.Node):
+        return node
+    old, new = source.meta.get("val"), node.meta["val"]
+    same = isinstance(old, Tensor) and old.dtype == new.dtype and sizes(old, PRIME) == sizes(new, PRIME)
+    return source if same else node
 
 
 def op_name_is(node: fx.Node, name: str) -> bool:

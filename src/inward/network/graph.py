@@ -9,6 +9,7 @@ from typing import TypeAlias
 from torch import Tensor, fx
 
 from inward.network.layout import Layout, op_name
+from inward.network.modes import exact
 
 Edit: TypeAlias = Callable[[fx.GraphModule], None]
 """Changes a private copy of a graph in place, keeping the names of its nodes."""
@@ -54,11 +55,12 @@ class Graph:
         self._programs: dict[tuple[str, ...], fx.GraphModule] = {}
 
     def run(self, image: Tensor, nodes: Sequence[str]) -> tuple[Tensor, ...]:
-        """The values of ``nodes``; nothing that they do not need is computed."""
+        """The values of ``nodes``, in the network's own dtype; nothing that they do not need is computed."""
         wanted = tuple(dict.fromkeys(nodes))
         if wanted not in self._programs:
             self._programs[wanted] = self._cut(wanted)
-        values = dict(zip(wanted, self._programs[wanted](image), strict=True))
+        with exact(image.device):
+            values = dict(zip(wanted, self._programs[wanted](image), strict=True))
         return tuple(values[n] for n in nodes)
 
     def _cut(self, wanted: tuple[str, ...]) -> fx.GraphModule:

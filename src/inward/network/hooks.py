@@ -7,7 +7,7 @@ since an in-place operation may overwrite them.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +18,8 @@ from torch.utils import _pytree as pytree
 from inward.errors import CallError
 from inward.network.export import flat_tensors, named_tensors
 from inward.network.graph import Point
-from inward.network.layout import of_module
+from inward.network.layout import Layout, of_module
+from inward.network.modes import exact
 from inward.network.naming import numbered
 
 OUTPUT = "output:"
@@ -40,12 +41,19 @@ class HookGraph:
 
     def _survey(self, image: Tensor) -> list[Point]:
         points: list[Point] = []
+        known: defaultdict[tuple[int, ...], set[Layout]] = defaultdict(set)
 
         def visit(module: nn.Module, given: dict[str, Tensor]) -> bool:
             count = sum(p.numel() for p in module.parameters())
             for name, tensor in given.items():
                 shape = (1, *tensor.shape[1:])
-                layout = of_module(module, shape)
+                layout = of_module(module, shape, tensor.shape[:1] == image.shape[:1])
+                if layout.has_units:
+                    known[shape].add(layout)
+                elif len(known[shape]) == 1 and layout.axes[:1] == ("n",):
+                    # What does not name its axes (a ReLU, a block) has those of the points of its
+                    # very shape, where these agree.
+                    (layout,) = known[shape]
                 points.append(Point(name, "module", type(module).__name__, shape, layout, count, node=name))
             return False
 
@@ -64,7 +72,8 @@ class HookGraph:
             values.update({name: tensor for name, tensor in given.items() if name in wanted})
             return not to_the_end and wanted <= set(values)
 
-        outputs = self._forward(image, visit)
+        with exact(image.device):
+            outputs = self._forward(image, visit)
         values |= {f"{OUTPUT}{i}": t for i, t in enumerate(outputs)}
         missing = sorted(wanted - set(values))
         if missing:
@@ -96,7 +105,7 @@ class HookGraph:
         handles = [m.register_forward_pre_hook(enter) for m in inside]
         handles += [m.register_forward_hook(leave) for m in inside]
         try:
-            return flat_tensors(torch.func.functional_call(self._module, state_of(self._module), (image,)))
+            return call(self._module, image)
         except _Done:
             return []
         finally:
@@ -123,10 +132,18 @@ class HookGraph:
         return 0
 
 
-def state_of(module: nn.Module) -> dict[str, Tensor]:
-    """What one run reads: the weights as constants, and the buffers as copies that it may update."""
-    state = {n: p.detach() for n, p in module.named_parameters()}
-    return state | {n: b.detach().clone() for n, b in module.named_buffers()}
+def call(module: nn.Module, image: Tensor) -> list[Tensor]:
+    """What the module returns, with its weights as constants and its buffers as copies that it may update."""
+    state: dict[str, Tensor] = {}
+    made: dict[int, Tensor] = {}
+    # Every place of every module is named, once: where torch ties names itself, and a module has
+    # two, it puts the constants back in place of the parameters.
+    for path, each in module.named_modules():
+        for key, tensor in [*each._parameters.items(), *each._buffers.items()]:
+            if tensor is not None:
+                constant = tensor.detach() if key in each._parameters else tensor.detach().clone()
+                state[f"{path}.{key}" if path else key] = made.setdefault(id(tensor), constant)
+    return flat_tensors(torch.func.functional_call(module, state, (image,), tie_weights=False))
 
 
 def _call_name(path: str, stack: list[tuple[str, str]], counts: Counter[str]) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import json
-import pickle
 import socket
 import sys
 import urllib.parse
@@ -17,14 +15,15 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from inward.errors import CallError, InwardError
 from inward.network.address import nearest
 from inward.network.archive import load_program
+from inward.network.files import absolute, read_labels, read_weights, short, source_file, source_sha256
 from inward.network.network import Network, pick_device, unwrap
 from inward.network.preprocess import Preprocess
-from inward.network.source import ProgramSource
+from inward.network.program import ProgramSource
 from inward.types import Size
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -33,7 +32,6 @@ _OWN = {
     "inception_v1": "inward.nets.inception_v1:inception_v1",
     "digits": "inward.nets.digits:digits",
 }
-_TOP_BYTES = 64 * 1024 * 1024
 
 
 class _Found:
@@ -61,7 +59,8 @@ def load(
     Args:
         spec: ``torchvision/NAME``, ``timm/NAME``, ``inward/inception_v1``,
             ``package.module:factory``, ``path/to/file.py:factory`` (a function without arguments
-            that returns an ``nn.Module``) or ``file.pt2`` (an exported program).
+            that returns an ``nn.Module``) or ``file.pt2`` (an exported program; one that was saved
+            after ``run_decompositions`` has lost its ``no_grad`` blocks, and its gradients pass there).
         weights: a ``.safetensors`` file or a ``.pt`` state dict (read with ``weights_only=True``);
             ``random`` for the initialization as it is; by default the published weights of a
             torchvision or timm model, from the disk or the network.
@@ -78,6 +77,7 @@ def load(
     """
     if spec.endswith(".pt2"):
         return _load_program(spec, weights, mean, std, size, labels, device, dtype)
+    source = source_sha256(spec)
     found = _find(spec, weights)
     module = unwrap(found.module.eval())
     if weights is not None and _is_file(weights):
@@ -95,19 +95,20 @@ def load(
         device=device,
         dtype=dtype,
     )
-    net.spec.update(_spec(spec, weights, net.preprocess, labels, dtype))
+    net.spec.update(_spec(spec, weights, net.preprocess, labels, dtype) | {"source_sha256": source})
     return net
 
 
 def _spec(spec: str, weights: Any, preprocess: Preprocess, labels: Any, dtype: Any) -> dict[str, Any]:
     """What :func:`load` needs to make the same network again; kept in every manifest."""
+    path, colon, name = spec.rpartition(":") if source_file(spec) and ":" in spec else (spec, "", "")
     return {
-        "spec": spec,
-        "weights": None if weights is None else str(weights),
+        "spec": f"{Path(path).absolute()}{colon}{name}" if source_file(spec) else spec,
+        "weights": None if weights is None else absolute(weights) if _is_file(weights) else str(weights),
         "mean": list(preprocess.mean),
         "std": list(preprocess.std),
         "size": list(preprocess.size),
-        "labels": str(labels) if isinstance(labels, (str, Path)) else labels,
+        "labels": absolute(labels) if isinstance(labels, (str, Path)) else labels,
         "dtype": None if dtype is None else str(dtype).removeprefix("torch."),
     }
 
@@ -203,7 +204,7 @@ def _pretrained(make: Callable[[], nn.Module], spec: str) -> nn.Module:
     except Exception as error:
         offline = isinstance(error, OSError) or "urlopen" in str(error) or "connect" in str(error).lower()
         if not offline and "hub" not in type(error).__module__ and "http" not in type(error).__module__:
-            raise InwardError(f"{spec} cannot be made: {_short(error)}") from error
+            raise InwardError(f"{spec} cannot be made: {short(error)}") from error
         raise InwardError(
             f"the pretrained weights of {spec} are not on this disk and cannot be downloaded; "
             "give --weights FILE, or --weights random"
@@ -220,7 +221,7 @@ def _factory(spec: str) -> _Found:
     try:
         made = factory()
     except Exception as error:
-        raise InwardError(f"{spec} failed: {_short(error)}") from error
+        raise InwardError(f"{spec} failed: {short(error)}") from error
     if not isinstance(made, nn.Module):
         raise CallError(f"{spec} returned {type(made).__name__}; it must return a torch.nn.Module")
     preprocess = {k: v for k in ("mean", "std", "size", "channels") if (v := getattr(factory, k, None)) is not None}
@@ -243,7 +244,7 @@ def _module_from_file(path: Path) -> ModuleType:
     try:
         found.loader.exec_module(module)
     except Exception as error:
-        raise InwardError(f"{path} cannot be imported: {_short(error)}") from error
+        raise InwardError(f"{path} cannot be imported: {short(error)}") from error
     return module
 
 
@@ -251,7 +252,7 @@ def _module_by_name(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise CallError(f"the module '{name}' cannot be imported: {_short(error)}; is it installed here?") from error
+        raise CallError(f"the module '{name}' cannot be imported: {short(error)}; is it installed here?") from error
 
 
 def _optional(name: str) -> Any:
@@ -300,71 +301,18 @@ def _fill(module: nn.Module, path: Path, spec: str) -> None:
         raise CallError(f"the weights in {path.name} do not fit {spec}: {wrong[0][:300]}") from error
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """A state dict from safetensors or from a ``.pt`` file, never running a pickle's code."""
-    if not path.is_file():
-        raise InwardError(f"there is no weights file {path}")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise InwardError(f"{path.name} is not a readable safetensors file: {_short(error)}") from error
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InwardError(
-            f"{path.name} holds pickled objects, which could run code, and is refused; where you trust it, convert it: "
-            "safetensors.torch.save_file(torch.load(path, weights_only=False).state_dict(), 'weights.safetensors')"
-        ) from error
-    except Exception as error:
-        raise InwardError(f"{path.name} is not a readable state dict: {_short(error)}") from error
-    for key in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InwardError(f"{path.name} holds {type(state).__name__}, not a state dict of tensors")
-    return state
-
-
-def read_labels(labels: str | Path | Sequence[str]) -> Sequence[str]:
-    """Class names from a list or a file: a JSON list, or a line a class (the last tab-separated column)."""
-    if not isinstance(labels, (str, Path)):
-        return list(labels)
-    path = Path(labels)
-    if not path.is_file():
-        raise InwardError(f"there is no labels file {path}")
-    if path.stat().st_size > _TOP_BYTES:
-        raise InwardError(f"{path.name} is too large for a list of class names")
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
-            read = json.loads(text)
-            return [str(read[k]) for k in sorted(read, key=int)] if isinstance(read, dict) else [str(v) for v in read]
-    except ValueError as error:
-        raise InwardError(f"{path.name} is not a list of class names: {_short(error)}") from error
-    return [line.split("\t")[-1].strip() for line in text.splitlines() if line.strip()]
-
-
 def _load_program(
     spec: str, weights: Any, mean: Any, std: Any, size: Any, labels: Any, device: Any, dtype: Any
 ) -> Network:
     if weights is not None:
         raise CallError(f"{spec} carries its own weights; leave out --weights")
+    digest = source_sha256(spec)
     program = load_program(Path(spec))
     source = ProgramSource(program, spec)
     source = source.to(pick_device(device), dtype or source.dtype)
-    asked = (size, size) if isinstance(size, int) else size
-    if asked is not None and tuple(asked) != source.sizes:
-        source.graph((asked[0], asked[1]), source.channels)
+    height, width = (size, size) if isinstance(size, int) else size or source.sizes
+    source.check(height, width)
     names = read_labels(labels) if labels is not None else None
-    preprocess = Preprocess(source.channels, tuple(mean or ()), tuple(std or ()), source.sizes)
-    made = _spec(spec, None, preprocess, labels, dtype)
+    preprocess = Preprocess(source.channels, tuple(mean or ()), tuple(std or ()), (height, width))
+    made = _spec(spec, None, preprocess, labels, dtype) | {"source_sha256": digest}
     return Network(source, name=spec, preprocess=preprocess, labels=names, spec=made)
-
-
-def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[:200]

@@ -133,7 +133,8 @@ class Network:
         found = [self.resolve(name) for name in names]
         for name, parsed in zip(names, found, strict=True):
             if parsed.unit is not None:
-                raise CallError(f"a network is cut after whole points, and '{name}' is a unit; give {point_key(parsed)}")
+                whole = point_key(parsed)
+                raise CallError(f"a network is cut after whole points, and '{name}' is a unit; give {whole}")
         return self._with(ends=tuple(point_key(parsed) for parsed in found))
 
     def _with(self, **changes: Any) -> Network:

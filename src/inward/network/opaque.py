@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, fx
 from torch.autograd.function import _SingleLevelFunction
 from torch.fx.traceback import preserve_node_meta
+
+from inward.network.graph import duplicate
+from inward.network.modes import LOCK
 
 _LIBRARY = torch.library.Library("inward", "DEF")
 _LIBRARY.define("call(Tensor[] tensors, str key) -> Tensor[]")
@@ -54,9 +57,25 @@ def _fake_stop(x: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
+class _Context:
+    """What a forward pass without a backward pass gets for ``ctx``: it keeps whatever is put into it."""
+
+    def __init__(self, arguments: list[Any]) -> None:
+        self.needs_input_grad = tuple(isinstance(a, Tensor) and a.is_floating_point() for a in arguments)
+        self.saved_tensors: tuple[Tensor, ...] = ()
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        self.saved_tensors = tensors
+
+    def _ignore(self, *_: Any) -> None:
+        """For what only a backward pass would ask."""
+
+    save_for_forward = mark_dirty = mark_non_differentiable = set_materialize_grads = _ignore
+
+
 def _forward_only(function: Any, arguments: list[Any]) -> Any:
     if function.setup_context is torch.autograd.Function.setup_context:
-        return function.forward(mock.MagicMock(), *arguments)
+        return function.forward(_Context(arguments), *arguments)
     return function.forward(*arguments)
 
 
@@ -76,11 +95,18 @@ def recording() -> Iterator[list[str]]:
 
     # One level below `Function`, so that it is reached through `act = MyFunction.apply` too, the
     # bound method that many networks keep.
-    _SingleLevelFunction.apply = classmethod(apply)  # type: ignore[attr-defined]
-    try:
-        yield keys
-    finally:
-        del _SingleLevelFunction.apply  # type: ignore[attr-defined]
+    with LOCK:
+        here = threading.get_ident()
+
+        def chosen(cls: type[torch.autograd.Function], *args: Any) -> Any:
+            ours = threading.get_ident() == here
+            return apply(cls, *args) if ours else super(_SingleLevelFunction, cls).apply(*args)  # type: ignore[misc]
+
+        _SingleLevelFunction.apply = classmethod(chosen)  # type: ignore[attr-defined]
+        try:
+            yield keys
+        finally:
+            del _SingleLevelFunction.apply  # type: ignore[attr-defined]
 
 
 def keep_blocks(program: torch.export.ExportedProgram) -> None:
@@ -100,15 +126,22 @@ def _stop_in(module: fx.GraphModule, enabled: bool) -> None:
         for block in blocks:
             _stop_in(block, bool(node.args[0]) if "wrap_with_set_grad_enabled" in str(node.target) else enabled)
             block.forward = functools.partial(_interpret, block)
+        if any(is_stop(user) for user in node.users):
+            continue
         if not blocks and (node.target is torch.ops.aten.detach.default or (not enabled and _is_float(node))):
             _insert_stop(module.graph, node)
     module.recompile()
 
 
 def _blocks(module: fx.GraphModule, node: fx.Node) -> list[fx.GraphModule]:
-    """The graphs that a higher-order operation runs."""
-    held = [getattr(module, str(i.target)) for i in node.all_input_nodes if i.op == "get_attr"]
-    return [h for h in held if isinstance(h, fx.GraphModule)]
+    """Private copies of the graphs that a higher-order operation runs: whoever else has them keeps them."""
+    copies = []
+    for name in [str(i.target) for i in node.all_input_nodes if i.op == "get_attr"]:
+        held = getattr(module, name)
+        if isinstance(held, fx.GraphModule):
+            copies.append(duplicate(held))
+            setattr(module, name, copies[-1])
+    return copies
 
 
 def _interpret(block: fx.GraphModule, *args: Any) -> Any:

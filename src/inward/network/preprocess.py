@@ -15,6 +15,9 @@ from inward.types import Images, Size
 # How far outside [0, 1] arithmetic alone can put a value.
 ROUNDING = 1e-5
 
+# Ten thousand by ten thousand: beyond it, the memory runs out somewhere inside a network.
+_PIXELS = 100_000_000
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -37,18 +40,25 @@ class Preprocess:
                 raise CallError(f"{name} has {len(values)} values for {self.channels} channels; give one a channel")
             if not all(math.isfinite(v) for v in values):
                 raise CallError(f"{name} must be finite numbers, not {values}")
-        if any(value == 0 for value in self.std):
-            raise CallError("std has a 0 in it; a channel cannot be divided by 0")
-        if min(self.size) < 1:
-            raise CallError(f"size {self.size[0]} x {self.size[1]} is empty; give positive numbers of pixels")
+        if any(value <= 0 for value in self.std):
+            raise CallError(f"std has a {min(self.std):g} in it; every channel is divided by a positive number")
+        if any(not 0 <= value <= 1 for value in self.mean):
+            raise CallError(f"mean must be in [0, 1], as the images are, not {self.mean}; divide 8-bit values by 255")
+        if self.order not in ("rgb", "bgr"):
+            raise CallError(f"order is rgb or bgr, not '{self.order}'; give one of the two")
+        check_size(self.size)
 
     def __call__(self, images: Images, dtype: torch.dtype) -> Tensor:
-        """The network's input. Differentiable."""
-        images = images.to(dtype)
+        """The network's input. Differentiable.
+
+        A short dtype comes last: rounded before the mean is taken off, an image loses its last levels.
+        """
+        images = images.float() if dtype in (torch.bfloat16, torch.float16) else images.to(dtype)
         if self.mean:
             images = images - _column(self.mean, images)
         if self.std:
             images = images / _column(self.std, images)
+        images = images.to(dtype)
         return images.flip(1) if self.order == "bgr" else images
 
     def check(self, images: Tensor) -> None:
@@ -70,6 +80,14 @@ class Preprocess:
                 f"images must be in [0, 1], and this one goes from {low:g} to {high:g}; "
                 "divide 8-bit values by 255, and leave mean and std to the network"
             )
+
+
+def check_size(size: Size) -> None:
+    """Refuses a size that no picture has, before memory for it is asked for."""
+    if min(size) < 1:
+        raise CallError(f"size {size[0]} x {size[1]} is empty; give positive numbers of pixels")
+    if size[0] * size[1] > _PIXELS:
+        raise CallError(f"size {size[0]} x {size[1]} is more than 100 megapixels; give a smaller one")
 
 
 def _column(values: Sequence[float], like: Tensor) -> Tensor:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from inward.errors import CallError, InwardWarning
-from inward.network.edit import rewrite_local_response_norm
-from inward.network.export import export, flat_tensors, from_program
+from inward.network.edit import local_response_norm, rewrite_local_response_norm
+from inward.network.export import export
 from inward.network.graph import Graph
-from inward.network.hooks import HookGraph, state_of
+from inward.network.hooks import HookGraph, call
+from inward.network.modes import ordinary
+from inward.network.preprocess import check_size
 from inward.types import Size
 
 # Sizes that are tried when a network refuses the one asked for, to name some that it takes.
 _USUAL = (8, 16, 28, 32, 64, 96, 112, 128, 160, 192, 224, 227, 240, 256, 288, 299, 320, 384, 448, 512)
 # A graph is the module's own operations; only their order can differ (float32 rounding).
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
+
+# The rewrite is exact but for rounding, and a mistaken one is off by far more.
+_REWRITTEN = {torch.bfloat16: 0.1, torch.float16: 0.02}
 
 
 class Source(Protocol):
@@ -36,7 +43,12 @@ class Source(Protocol):
 
 
 class ModuleSource:
-    """A PyTorch module. What runs is a copy that shares its weights, so that the module is never changed."""
+    """A PyTorch module. What runs is a copy that shares its weights, so that the module is never changed.
+
+    Forward hooks that the module has when it is given are part of the network, since they may change
+    what it computes: they are exported with it. So one that only looks on sees the runs that make
+    and check a graph too, and in one of them tensors without values.
+    """
 
     told = False
 
@@ -52,20 +64,25 @@ class ModuleSource:
         """A copy of the module there; exported anew, since device and dtype can be baked into a graph."""
         if (device, dtype) == (self.device, self.dtype):
             return self
-        return ModuleSource(copy.deepcopy(self.module).to(device=device, dtype=dtype), self.name)
+        with torch.inference_mode(False):
+            return ModuleSource(_duplicate(self.module).to(device=device, dtype=dtype), self.name)
 
     def weights(self) -> dict[str, Tensor]:
+        """The module's parameters and buffers."""
         return dict(self.module.state_dict())
 
     def parameters(self) -> int:
+        """The number of parameters; one that is used twice counts once."""
         return sum(p.numel() for p in self.module.parameters())
 
     def graph(self, size: Size, channels: int) -> Graph | HookGraph:
+        """The graph at this size; where the module cannot be exported, hooks on it."""
         if size not in self._graphs:
-            generator = torch.Generator().manual_seed(0)
-            image = torch.rand((1, channels, *size), generator=generator).to(self.device, self.dtype)
+            check_size(size)
             devices = [self.device] if self.device.type == "cuda" else []
-            with torch.random.fork_rng(devices=devices):
+            with ordinary(self.device), torch.random.fork_rng(devices=devices):
+                generator = torch.Generator().manual_seed(0)
+                image = torch.rand((1, channels, *size), generator=generator).to(self.device, self.dtype)
                 self._graphs[size] = self._make(image)
         return self._graphs[size]
 
@@ -73,13 +90,13 @@ class ModuleSource:
         if self._reason is None:
             try:
                 graph = export(self.module, image)
-                rewritten = graph.edited(rewrite_local_response_norm)
+                faster = rewritten(graph, image)
                 reference = self._reference(image)
-                # The rewrite is exact but for rounding, and rounding can turn a ReLU; so what is
-                # compared is the graph before it, wherever that runs.
-                self._reason = difference(reference, graph if reference is self.module else rewritten, image)
+                # Rounding in the rewrite can turn a ReLU, and with it a gradient; so what is compared
+                # is the graph before it, wherever that runs.
+                self._reason = difference(reference, graph if reference is self.module else faster, image)
                 if self._reason is None:
-                    return rewritten
+                    return faster
             except Exception as error:  # export raises anything at all
                 self._refuse_size(image, error)
                 self._reason = _first_line(error)
@@ -97,7 +114,7 @@ class ModuleSource:
     def _reference(self, image: Tensor) -> nn.Module:
         """What the graph must agree with: the module, in float32 where it lacks operations in its dtype."""
         short = self.dtype in (torch.bfloat16, torch.float16)
-        return copy.deepcopy(self.module).float() if short and not _takes(self.module, image) else self.module
+        return _duplicate(self.module).float() if short and not _takes(self.module, image) else self.module
 
     def _refuse_size(self, image: Tensor, error: Exception) -> None:
         """Where the module itself cannot take the image, that is the error."""
@@ -117,53 +134,19 @@ class ModuleSource:
         raise CallError(f"{self.name} cannot take images of {height} x {width}; it takes {sizes}") from error
 
 
-class ProgramSource:
-    """A ``torch.export`` program from a ``.pt2`` file, at the size and dtype that it was exported with."""
-
-    told = False
-
-    def __init__(self, program: torch.export.ExportedProgram, name: str) -> None:
-        self.program, self.name = program, name
-        image = _program_input(program, name)
-        self.device, self.dtype = image.device, image.dtype
-        self.channels, *size = image.shape[1:]
-        self.sizes = (int(size[0]), int(size[1]))
-        self._graph: Graph | None = None
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> ProgramSource:
-        if dtype != self.dtype:
-            raise CallError(f"{self.name} was exported in {self.dtype}; export it again for {dtype}")
-        if device == self.device:
-            return self
-        from torch.export.passes import move_to_device_pass
-
-        return ProgramSource(move_to_device_pass(self.program, device), self.name)
-
-    def weights(self) -> dict[str, Tensor]:
-        return dict(self.program.state_dict)
-
-    def parameters(self) -> int:
-        return sum(p.numel() for p in self.program.parameters())
-
-    def graph(self, size: Size, channels: int) -> Graph:
-        if size != self.sizes:
-            taken = f"{self.sizes[0]} x {self.sizes[1]}"
-            raise CallError(f"{self.name} cannot take images of {size[0]} x {size[1]}; it takes {taken}")
-        if self._graph is None:
-            self._graph = from_program(self.program).edited(rewrite_local_response_norm)
-        return self._graph
-
-
-def _program_input(program: torch.export.ExportedProgram, name: str) -> Any:
-    users = program.graph_signature.user_inputs
-    values = [n.meta["val"] for n in program.graph.nodes if n.op == "placeholder" and n.name in users]
-    if len(values) != 1 or not isinstance(values[0], Tensor) or values[0].ndim != 4:
-        raise CallError(f"{name} must take one batch of images (N, C, H, W)")
-    if isinstance(values[0].shape[0], int):
-        raise CallError(
-            f"{name} was exported for a batch of {values[0].shape[0]}; export it with a dynamic batch (Dim.DYNAMIC)"
-        )
-    return values[0]
+def rewritten(graph: Graph, image: Tensor) -> Graph:
+    """The graph with the rewrites that make it faster, where they are exact for this image."""
+    changed = graph.edited(rewrite_local_response_norm)
+    if not changed.count(local_response_norm.__name__):
+        return graph
+    with torch.no_grad():
+        try:
+            plain = _flat(graph.run(image, graph.outputs))
+        except RuntimeError:
+            # PyTorch's own has no kernel in this dtype; the rewrite is compared with the module in float32.
+            return changed
+        gap, scale = _gap(_flat(changed.run(image, graph.outputs)), plain)
+    return changed if gap <= _REWRITTEN.get(image.dtype, 1e-4) * scale else graph
 
 
 def difference(module: nn.Module, graph: Graph, image: Tensor) -> str | None:
@@ -175,18 +158,25 @@ def difference(module: nn.Module, graph: Graph, image: Tensor) -> str | None:
     pair = torch.rand((2, *image.shape[1:]), generator=torch.Generator().manual_seed(1)).to(image)
     for batch in (image, pair):
         ours = _answers(lambda x: list(graph.run(x, graph.outputs)), batch)
-        theirs = _answers(lambda x: _run(module, x), batch.to(_dtype(module, batch.dtype)))
+        theirs = _answers(lambda x: call(module, x), batch.to(_dtype(module, batch.dtype)))
         for what, a, b in zip(("output", "gradient"), ours, theirs, strict=True):
             if a.shape != b.shape:
                 return f"its {what} has another shape for a batch of {len(batch)}"
-            gap, scale = (a - b).abs().max().item(), b.abs().max().item()
-            if not gap <= tolerance * scale + 1e-30 and not (a.isnan() & b.isnan()).any():
+            gap, scale = _gap(a, b)
+            if gap > tolerance * scale + 1e-30:
                 return f"the {what} of the graph differs by {gap:.2g} from the module's for a batch of {len(batch)}"
     return None
 
 
-def _run(module: nn.Module, image: Tensor) -> list[Tensor]:
-    return flat_tensors(torch.func.functional_call(module, state_of(module), (image,)))
+def _gap(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
+    """The largest difference and the largest value where both are finite; elsewhere they must be the same."""
+    finite = ours.isfinite() & theirs.isfinite()
+    others = (ours[~finite], theirs[~finite])
+    if not torch.equal(*(o.isnan() for o in others)) or not torch.equal(*(o.double().nan_to_num() for o in others)):
+        return math.inf, 0.0
+    if not finite.any():
+        return 0.0, 0.0
+    return (ours - theirs)[finite].abs().max().item(), theirs[finite].abs().max().item()
 
 
 def _dtype(module: nn.Module, otherwise: torch.dtype) -> torch.dtype:
@@ -202,7 +192,7 @@ def _answers(run: Any, batch: Tensor) -> tuple[Tensor, Tensor]:
     torch.manual_seed(0)
     image = batch.detach().clone().requires_grad_(len(batch) > 1)
     with torch.set_grad_enabled(len(batch) > 1):
-        flat = torch.cat([_wide(o).flatten() for o in run(image) if o.is_floating_point()])
+        flat = _flat(run(image))
         weights = torch.cos(torch.arange(flat.numel(), device=flat.device)).to(flat)
         if not flat.requires_grad:
             return flat.detach(), torch.zeros_like(image)
@@ -210,26 +200,62 @@ def _answers(run: Any, batch: Tensor) -> tuple[Tensor, Tensor]:
     return flat.detach(), torch.zeros_like(image) if gradient is None else gradient
 
 
+def _flat(outputs: Iterable[Tensor]) -> Tensor:
+    return torch.cat([_wide(o).flatten() for o in outputs if o.is_floating_point()])
+
+
 def _wide(output: Tensor) -> Tensor:
     return output.double() if output.device.type != "mps" else output.float()
 
 
 def _sharing(module: nn.Module) -> nn.Module:
-    """A copy of the module with the same tensors: what it does to itself when it runs stays there.
-
-    A module that cannot be copied (it holds a lock or an open file) is run as it is.
-    """
+    """A copy of the module with the same tensors: what it does to itself when it runs stays there."""
     held = [v for m in module.modules() for kept in (m._parameters, m._buffers, vars(m)) for v in kept.values()]
+    memo: dict[int, Any] = {id(v): _ordinary(v) for v in held if isinstance(v, Tensor)}
     try:
-        return copy.deepcopy(module, {id(v): v for v in held if isinstance(v, Tensor)})
+        return copy.deepcopy(module, dict(memo))
+    except Exception:  # it holds a lock, an open file or anything else that cannot be copied
+        shells = {m: object.__new__(type(m)) for m in module.modules()}
+        memo |= {id(m): shell for m, shell in shells.items()}
+        for each, shell in shells.items():
+            vars(shell).update({k: _copied(v, memo) for k, v in vars(each).items()})
+        return shells[module]
+
+
+def _duplicate(module: nn.Module) -> nn.Module:
+    """A copy with tensors of its own."""
+    made = _sharing(module)
+    copies: dict[int, Any] = {}
+    for each in made.modules():
+        each._parameters.update({k: copy.deepcopy(v, copies) for k, v in each._parameters.items()})
+        each._buffers.update({k: copy.deepcopy(v, copies) for k, v in each._buffers.items()})
+    return made
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    """A copy that shares tensors and knows the copied modules; what cannot be copied is shared as well."""
+    trial = dict(memo)
+    try:
+        made = copy.deepcopy(value, trial)
     except Exception:
-        return module
+        return copy.copy(value) if isinstance(value, (dict, list, set)) else value
+    memo.update(trial)
+    return made
+
+
+def _ordinary(tensor: Tensor) -> Tensor:
+    """The tensor itself; a copy where it is bound to ``inference_mode``, in which no gradient can be had."""
+    if not tensor.is_inference():
+        return tensor
+    with torch.inference_mode(False):
+        copied = tensor.detach().clone()
+        return nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
 
 
 def _takes(module: nn.Module, image: Tensor) -> bool:
     try:
         with torch.no_grad():
-            _run(module, image)
+            call(module, image)
     except Exception:
         return False
     return True

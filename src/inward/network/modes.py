@@ -1,0 +1,70 @@
+"""What surrounds a run and must not change it: precision, recording of gradients, messages, patches.
+
+Inward ignores ``torch.autocast``: a network runs in its own dtype, wherever it is called, since a
+graph made or compared in another precision would answer wrongly ever after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+LOCK = threading.RLock()
+"""Held while functions of torch are exchanged, so that no two threads undo each other's."""
+
+
+@contextlib.contextmanager
+def exact(device: torch.device) -> Iterator[None]:
+    """Without autocast, so that the network's own dtype is what it runs in."""
+    with contextlib.ExitStack() as stack:
+        if torch.amp.is_autocast_available(device.type):
+            stack.enter_context(torch.autocast(device.type, enabled=False))
+        yield
+
+
+@contextlib.contextmanager
+def ordinary(device: torch.device) -> Iterator[None]:
+    """As outside of every ``autocast``, ``no_grad`` and ``inference_mode``: how a graph is made and checked."""
+    with torch.inference_mode(False), torch.enable_grad(), exact(device):
+        yield
+
+
+@contextlib.contextmanager
+def exchanged(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Within, and for this thread alone, ``owner.name`` is ``function``."""
+    here = threading.get_ident()
+    with LOCK:
+        before = getattr(owner, name)
+
+        def chosen(*args: Any, **options: Any) -> Any:
+            return (function if threading.get_ident() == here else before)(*args, **options)
+
+        setattr(owner, name, chosen)
+        try:
+            yield
+        finally:
+            setattr(owner, name, before)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Export's own messages (symbolic algebra, tree specs, failures) are of no use to who asked for a graph."""
+    with LOCK, warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        # Those that have a level of their own do not follow their parent.
+        names = ["torch", *(n for n in logging.root.manager.loggerDict if n.startswith("torch."))]
+        levels = {logger: logger.level for logger in map(logging.getLogger, names)}
+        for logger in levels:
+            logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            for logger, level in levels.items():
+                logger.setLevel(level)
