@@ -16,7 +16,7 @@ from inward.columns.constraints import Ball, Box, normalized
 from inward.columns.objectives import L2, Channel, ClassScore, CrossEntropy, Margin, Unit
 from inward.columns.parameterizations import Fourier
 from inward.columns.starts import Gray, Noise
-from inward.errors import CallError
+from inward.errors import CallError, InwardWarning
 from inward.network.network import Network
 from inward.network.trace import Trace
 
@@ -320,7 +320,8 @@ def test_a_zero_gradient_moves_nothing(step: steps.Step, kind: str) -> None:
             return super().forward(x.detach() if kind == "no path" else 0 * x)
 
     net = Network.of(Constant(WEIGHT).eval(), size=(3, 4), channels=1)
-    found = ascend(net, Row(ClassScore(0), step, 3, redirect=1), pictures())
+    with pytest.warns(InwardWarning, match="there is no ReLU on the way"):
+        found = ascend(net, Row(ClassScore(0), step, 3, redirect=1), pictures())
     assert torch.equal(found.images, pictures())
     assert found.scores.isfinite().all()
 

@@ -29,7 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "pictures": {"network"},
     "draw": set(),
     "nets": set(),
-    "figures": {"draw", "results"},
+    "figures": {"draw", "network", "results"},
     "architecture": {"network"},
     "notebook": {"draw", "figures", "results"},
     "runs.folder": {"draw", "figures", "methods", "network", "results", "runs.record"},

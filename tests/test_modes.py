@@ -58,6 +58,14 @@ def test_gradients_are_the_same_where_the_caller_turned_them_off(net, mode):
     assert torch.equal(fooled_inside.adversarial, fooled.adversarial)
 
 
+def test_gradients_are_the_same_under_autocast(net):
+    outside = gradient(net, images(), ClassScore(1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = gradient(net, images(), ClassScore(1))
+    assert torch.equal(inside[0], outside[0])
+    assert torch.equal(inside[1], outside[1])
+
+
 def test_a_network_made_in_inference_mode_gives_gradients_later():
     torch.manual_seed(0)
     module = Small().eval()

@@ -28,9 +28,10 @@ from inward.columns.parameterizations import Parameterization, Pixels
 from inward.columns.starts import Given, Start
 from inward.columns.steps import Step
 from inward.errors import CallError, InwardWarning
-from inward.gradient import constant, differentiating, keys_of, trace_for
+from inward.gradient import constant, keys_of, trace_for
 from inward.network.edit import redirect_relus, redirectable
 from inward.network.hooks import HookGraph
+from inward.network.modes import ordinary
 from inward.network.network import Network
 from inward.network.trace import Trace
 from inward.types import Images, Scores
@@ -138,7 +139,7 @@ def ascend(
     seeds = [0] * len(like) if seeds is None else list(seeds)
     if len(seeds) != len(like):
         raise CallError(f"there are {len(seeds)} seeds for {len(like)} images; give one an image")
-    with differentiating():
+    with ordinary(net.device):
         like = constant(like).to(net.device)
         return _Loop(net, row, like, row.start(like, seeds), seed).run(on_pass)
 

@@ -8,7 +8,6 @@ gradients.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -16,16 +15,10 @@ from torch import Tensor
 from inward.columns.objectives import Objective
 from inward.columns.paths import Path
 from inward.errors import CallError
+from inward.network.modes import ordinary
 from inward.network.network import Network
 from inward.network.trace import Trace, point_key
 from inward.types import Images, Scores, Size
-
-
-@contextmanager
-def differentiating() -> Iterator[None]:
-    """Gradients as usual, also for a caller inside ``no_grad`` or ``inference_mode``."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
 
 
 def constant(images: Images) -> Images:
@@ -67,7 +60,7 @@ def raw_gradient(net: Network, images: Images, objective: Objective, at: str | N
     size = (images.shape[2], images.shape[3])
     keys = keys_of(net, objective, size)
     inside = [] if at is None else [_whole(net, at, size)]
-    with differentiating():
+    with ordinary(net.device):
         image = constant(images).to(net.device).requires_grad_(True)
         trace = trace_for(net, image, keys + inside)
         scores = objective(trace)
