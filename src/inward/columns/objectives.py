@@ -192,24 +192,25 @@ class Margin(_OfClasses):
 
 
 @dataclass(frozen=True)
-class L2(Objective):
-    """The sum of the squares of an image's pixels, ||x||^2; a penalty, to be subtracted."""
+class _OfPixels(Objective):
+    """Something of the image itself; nothing of the network is needed."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
         return ()
+
+
+@dataclass(frozen=True)
+class L2(_OfPixels):
+    """The sum of the squares of an image's pixels, ||x||^2; a penalty, to be subtracted."""
 
     def __call__(self, trace: Trace) -> Scores:
         return _wide(trace.images).square().flatten(1).sum(1)
 
 
 @dataclass(frozen=True)
-class TotalVariation(Objective):
+class TotalVariation(_OfPixels):
     """The sum of the absolute differences of neighboring pixels (anisotropic); a penalty, to be subtracted."""
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        return ()
 
     def __call__(self, trace: Trace) -> Scores:
         images = _wide(trace.images)
