@@ -11,7 +11,7 @@ from torch import nn
 
 import inward
 from inward.columns.objectives import ClassScore
-from inward.errors import CallError
+from inward.errors import CallError, InwardError
 from inward.gradient import gradient
 from inward.runs.folder import free_name
 
@@ -164,3 +164,17 @@ def test_somebody_elses_manifest_protects_its_folder(net, tmp_path: Path):
     with pytest.raises(CallError, match="not a result of inward"):
         inward.saliency(net, images(1)).save(tmp_path / "app")
     assert json.loads((tmp_path / "app/manifest.json").read_text())["name"] == "a web app"
+
+
+def test_weights_that_are_no_numbers_are_told_and_not_drawn():
+    module = Small().eval()
+    with torch.no_grad():
+        module.conv.weight[2] = torch.nan
+    net = inward.Network.of(module, size=SIZE)
+    for compute in (
+        lambda: inward.visualize(net, "conv/2", steps=3),
+        lambda: inward.targeted_attack(net, images(), target="class:1", passes=3),
+        lambda: inward.saliency(net, images(), target="conv/2"),
+    ):
+        with pytest.raises(InwardError, match="not finite"):
+            compute()

@@ -27,7 +27,7 @@ from inward.columns.objectives import Objective
 from inward.columns.parameterizations import Parameterization, Pixels
 from inward.columns.starts import Given, Start
 from inward.columns.steps import Step
-from inward.errors import CallError, InwardWarning
+from inward.errors import CallError, InwardError, InwardWarning
 from inward.gradient import constant, keys_of, trace_for
 from inward.network.edit import redirect_relus, redirectable
 from inward.network.hooks import HookGraph
@@ -134,6 +134,7 @@ def ascend(
 
     Raises:
         CallError: for images out of [0, 1], or an address that the network does not have.
+        InwardError: where a gradient is not finite.
     """
     net.preprocess.check(like)
     seeds = [0] * len(like) if seeds is None else list(seeds)
@@ -280,4 +281,6 @@ class _Loop:
         if scores.requires_grad:
             gradients = torch.autograd.grad(scores.sum(), self.parameters, allow_unused=True)
         found = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, self.parameters, strict=True)]
+        if not all(g.isfinite().all() for g in found):
+            raise InwardError(f"a gradient of {self.net.name} is not finite; check its weights, or use --dtype float32")
         return _Look(scores.detach(), found, self._reached(trace), torch.zeros(len(self.like), dtype=torch.bool))
