@@ -43,3 +43,13 @@ def unchecked_shapes() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def single_thread() -> Iterator[None]:
+    """For files whose networks are small."""
+    # Here, so that the check of shapes is in place before inward is imported.
+    from inward.network.modes import one_thread
+
+    with one_thread():
+        yield

@@ -8,7 +8,6 @@ import functools
 import io
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,17 +52,6 @@ def conv_net(channels: int = 3) -> nn.Module:
         for parameter in module.parameters():
             parameter.mul_(2)
     return module
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Small networks are many times faster on one thread where other work shares the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -53,13 +52,8 @@ class Net(nn.Module):
 WEIGHT = torch.randn((2, 12), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Pictures of a hundred pixels: on a busy machine, threads that wait for each other cost four times as much."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+# Pictures of a hundred pixels.
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 @pytest.fixture(scope="module")

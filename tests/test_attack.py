@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
-from helpers import conv_net, network, one_thread
+from helpers import conv_net, network
 from inward import CallError, Network, targeted_attack
 from inward.methods.predict import predict
 from inward.results import Perturbation
@@ -19,10 +18,7 @@ SIZE = (9, 7)
 LABELS = ["tench", "goldfish", "great white shark", "ostrich", "cock"]
 
 
-@pytest.fixture(autouse=True)
-def _small() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 @pytest.fixture(scope="module")

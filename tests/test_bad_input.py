@@ -6,7 +6,7 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +15,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from helpers import Said, inward, one_thread
+from helpers import Said, inward
 from inward.nets.digits import digits
 
 RANDOM = ("inward/digits", "--weights", "random")
 FIVE = "import torch\ndef five():\n    return torch.nn.Sequential(torch.nn.Conv2d(5, 4, 3), torch.nn.Flatten(2))\n"
 
 
-@pytest.fixture(autouse=True)
-def _small() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 @pytest.fixture

@@ -10,14 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import demo_folder, digits, inward, one_thread
+from helpers import demo_folder, digits, inward
 from inward import cli
 from inward.commands import EXAMPLES
 from inward.methods.table import TABLE
@@ -27,10 +26,7 @@ COMMAND = [sys.executable, "-m", "inward"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-@pytest.fixture(autouse=True)
-def _small() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 @pytest.fixture

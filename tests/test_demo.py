@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import torch
 
-from helpers import demo_folder, inward, one_thread
+from helpers import demo_folder, inward
 from inward import CallError, cli, load
 from inward.demo import run, train
 from inward.methods.predict import predict
+from inward.network.modes import one_thread
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from docstring_parser import parse as parse_docstring
 from torch import Tensor
 
 import inward
-from helpers import Dead, conv_net, network, one_thread
+from helpers import Dead, conv_net, network
 from inward.methods.table import TABLE, Method
 from inward.network import Network
 from inward.results import Perturbation, Result
@@ -29,10 +28,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 every_method = pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 
 
-@pytest.fixture(autouse=True)
-def _small() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import inward
-from helpers import conv_net, demo_folder, network, one_thread
+from helpers import conv_net, demo_folder, network
 from inward import CallError, InwardError, draw, figures
 from inward.methods.predict import predict
 from inward.network import Network
+from inward.network.modes import one_thread
 from inward.results import Attribution, Perturbation, Result, Visualization
 from inward.runs import folder as folders
 from inward.runs.rerun import rerun
@@ -26,10 +27,7 @@ from same import images
 SIZE = (9, 7)
 
 
-@pytest.fixture(autouse=True)
-def _small() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +100,7 @@ def test_folder_of_a_result(net: Network, tmp_path: Path, kind: str) -> None:
 
 def test_attack_is_judged_by_its_saved_pictures(net: Network, tmp_path: Path) -> None:
     result = MAKE["attack"](net, pictures(4))
-    outcomes = set()
+    succeeded = 0
     for i in range(4):
         folder = result[i].save(tmp_path / str(i))
         told = json.loads((folder / "manifest.json").read_text())["scores"]
@@ -113,8 +111,8 @@ def test_attack_is_judged_by_its_saved_pictures(net: Network, tmp_path: Path) ->
         logits = net(after[None])[0]
         # The lead over the other classes: computed alone rather than in the batch.
         assert told["final"] == pytest.approx((logits[0] - logits[1:].max()).item(), rel=1e-4)
-        outcomes.add(told["success"])
-    assert True in outcomes
+        succeeded += told["success"]
+    assert succeeded > 0
 
 
 def test_earlier_result_is_replaced_and_anything_else_is_not(net: Network, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helpers import Dead, conv_net, network, one_thread
+from helpers import Dead, conv_net, network
 from inward import CallError, Network, saliency
 from inward.network.load import import_torchvision
 from same import images, seeded
@@ -19,10 +18,7 @@ SIZE = (9, 7)
 LABELS = ["tench", "goldfish, Carassius auratus", "shark", "ostrich", "cock"]
 
 
-@pytest.fixture(autouse=True)
-def _small() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 @pytest.fixture(scope="module")

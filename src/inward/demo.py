@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -28,6 +26,7 @@ from inward.methods.saliency import saliency
 from inward.methods.visualize import visualize
 from inward.nets.digits import Digits, digits
 from inward.network.load import load
+from inward.network.modes import one_thread
 from inward.network.network import Network
 from inward.results import Attribution, Perturbation, Visualization
 from inward.terminal import progress_bar
@@ -51,7 +50,7 @@ def run(out: Path, *, seed: int = 0) -> Path:
         raise InwardError(f"{out} cannot be written ({error.strerror}); give another --out") from error
     if page.exists() and not weights.exists():
         raise CallError(f"{page} is there and is not of a demo; give another --out")
-    with _one_thread(), progress_bar() as bar:
+    with one_thread(), progress_bar() as bar:
         images, labels = _data()
         _save(train(images[:_TRAINED], labels[:_TRAINED], seed, bar), weights)
         net = load("inward/digits", weights=weights)
@@ -63,17 +62,6 @@ def run(out: Path, *, seed: int = 0) -> Path:
             bar.advance(task)
     draw.save_page(draw.page("inward: a look inside a small network", sections), page)
     return page.resolve()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The network is so small that several threads spend their time waiting for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _data() -> tuple[Images, Tensor]:

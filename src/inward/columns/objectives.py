@@ -90,17 +90,22 @@ def _wide(value: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Unit(Objective):
-    """The activation of one neuron: ``POINT/UNIT@Y,X``; without a place, the one at the center.
-
-    The center of a grid of 14 x 14 is (7, 7): the first behind the middle.
-    """
+class _OfUnit(Objective):
+    """Something of one unit of a point."""
 
     address: str
 
     @property
     def addresses(self) -> tuple[str, ...]:
         return (self.address,)
+
+
+@dataclass(frozen=True)
+class Unit(_OfUnit):
+    """The activation of one neuron: ``POINT/UNIT@Y,X``; without a place, the one at the center.
+
+    The center of a grid of 14 x 14 is (7, 7): the first behind the middle.
+    """
 
     def __call__(self, trace: Trace) -> Scores:
         value = _of_unit(trace, self.address)
@@ -108,14 +113,8 @@ class Unit(Objective):
 
 
 @dataclass(frozen=True)
-class Channel(Objective):
+class Channel(_OfUnit):
     """The mean of a channel over its positions: ``POINT/UNIT``."""
-
-    address: str
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        return (self.address,)
 
     def __call__(self, trace: Trace) -> Scores:
         value = _of_unit(trace, self.address)

@@ -37,6 +37,17 @@ def ordinary(device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Small networks are many times faster so: several threads would wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
 def exchanged(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
     """Within, and for this thread alone, ``owner.name`` is ``function``."""
     here = threading.get_ident()
