@@ -124,7 +124,9 @@ def test_scores_are_those_before_each_pass(total: Network) -> None:
     """Twelve pixels, each 0.05 higher a pass."""
     seen = []
     row = Row(ClassScore(0), steps.steepest(0.05, torch.sign), 3)
-    found = ascend(total, row, greys(0.1, 0.95), on_pass=lambda *at: seen.append((*at[:2], at[2].tolist())))
+    found = ascend(
+        total, row, greys(0.1, 0.95), on_pass=lambda now: seen.append((now.done, now.total, now.scores.tolist()))
+    )
     expected = [[1.2, 11.4], [1.8, 12.0], [2.4, 12.0]]
     torch.testing.assert_close(found.scores, torch.tensor(expected).double(), rtol=0, atol=1e-6)
     assert found.final.tolist() == pytest.approx([3.0, 12.0], abs=EXACT)

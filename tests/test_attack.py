@@ -177,6 +177,6 @@ def test_every_pass_is_told(net: Network) -> None:
         target="class:1",
         passes=7,
         eps=1 / 255,
-        on_pass=lambda done, total, scores: told.append((done, total)),
+        on_pass=lambda now: told.append((now.done, now.total)),
     )
     assert told == [(i + 1, 7) for i in range(len(found.history))]

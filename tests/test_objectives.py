@@ -156,7 +156,7 @@ def test_penalties_of_half_precision_images_do_not_overflow() -> None:
     """The square norm of 90,000 pixels of 1 is above 65,504, the largest float16."""
 
     class Trace:
-        images = torch.ones((2, 1, 300, 300), dtype=torch.float16)
+        images = picture = torch.ones((2, 1, 300, 300), dtype=torch.float16)
 
     assert L2()(Trace()).tolist() == [90000, 90000]  # type: ignore[arg-type]
     Trace.images[:, :, ::2] = 0
@@ -229,10 +229,10 @@ def test_a_score_and_its_gradient_do_not_depend_on_the_rest_of_the_batch(
     assert gradients.abs().amax((1, 2, 3)).min() > 1e-4
 
 
-def test_repeated_serves_a_batch_that_holds_every_image_several_times(net: Network, images: Tensor) -> None:
+def test_selecting_serves_a_batch_that_holds_every_image_several_times(net: Network, images: Tensor) -> None:
     objective = 2 * Margin((3, 0, 2)) - CrossEntropy(1) + L2()
     once = score(net, images, objective)
-    thrice = score(net, torch.cat([images] * 3), objective.repeated(3))
+    thrice = score(net, torch.cat([images] * 3), objective.select([0, 1, 2] * 3))
     torch.testing.assert_close(thrice, once.repeat(3), rtol=0, atol=1e-11)
 
 

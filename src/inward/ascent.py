@@ -23,6 +23,7 @@ from torch import Tensor
 
 from inward.columns.augmentations import Augmentation
 from inward.columns.constraints import Ball, Box, Constraint
+from inward.columns.goals import Plateau
 from inward.columns.objectives import Objective
 from inward.columns.parameterizations import Parameterization, Pixels
 from inward.columns.starts import Given, Start
@@ -37,7 +38,25 @@ from inward.network.trace import Trace
 from inward.types import Images, Scores
 
 Reached: TypeAlias = Callable[[Trace], Tensor]
-OnPass: TypeAlias = Callable[[int, int, Scores], None]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What an observer of an ascent is told after every pass.
+
+    Attributes:
+        done, total: passes done, and at most.
+        scores: (N,), the objective before this pass (of an image that has settled: before its last).
+        images: gives the pictures as they are now, (N, C, H, W) in [0, 1].
+    """
+
+    done: int
+    total: int
+    scores: Scores
+    images: Callable[[], Images]
+
+
+OnPass: TypeAlias = Callable[[Pass], None]
 
 
 @dataclass(frozen=True)
@@ -55,6 +74,7 @@ class Row:
         reached: tells of each image of a trace whether it has reached its goal, (N,) booleans; an
             image that has is moved ``extra`` more times and then left alone.
         extra: passes after the goal.
+        plateau: when a score counts as settled; the image then leaves the batch. None: never.
         redirect: at least this many passes with redirected ReLU gradients, so that a dead unit wakes
             (and further ones whenever an image gets no gradient at all).
     """
@@ -68,6 +88,7 @@ class Row:
     constraints: tuple[Constraint, ...] = (Box(),)
     reached: Reached | None = None
     extra: int = 0
+    plateau: Plateau | None = None
     redirect: int = 0
 
     def __post_init__(self) -> None:
@@ -77,6 +98,8 @@ class Row:
             raise CallError(f"extra and redirect count passes from 0 up, not {self.extra} and {self.redirect}")
         if self.extra and self.reached is None:
             raise CallError(f"extra={self.extra} passes follow a goal, and there is none; give reached")
+        if self.plateau is not None and self.reached is not None:
+            raise CallError("an ascent ends at a goal or at a plateau, not both; leave out one")
         if not self.parameterization.pixels:
             self._check_unconstrained()
         if self.reached is not None and self.augmentation is not None:
@@ -99,7 +122,8 @@ class Ascent:
     Attributes:
         images: (N, C, H, W) in [0, 1].
         start: the images it began with.
-        scores: (passes, N), the objective before every pass, as the network was shown it (augmented).
+        scores: (passes, N), the objective before every pass, as the network was shown it (augmented);
+            of an image that has settled, its last one.
         final: (N,), the objective on the final images without augmentation.
         steps: (N,), how often each image was moved before its goal was reached, or in all.
         reached: (N,), whether the final image is at its goal (False where there was none).
@@ -130,7 +154,7 @@ def ascend(
         like: (N, C, H, W) in [0, 1]: the images themselves, or their shape where the row starts elsewhere.
         seeds: one an image (0); its start depends on it alone.
         seed: of the augmentations, which are the same for all images.
-        on_pass: called with (passes done, passes at most, the scores) after every pass.
+        on_pass: called with a :class:`Pass` after every pass.
 
     Raises:
         CallError: for images out of [0, 1], or an address that the network does not have.
@@ -142,7 +166,7 @@ def ascend(
         raise CallError(f"there are {len(seeds)} seeds for {len(like)} images; give one an image")
     with ordinary(net.device):
         like = constant(like).to(net.device)
-        return _Loop(net, row, like, row.start(like, seeds), seed).run(on_pass)
+        return _Loop(net, row, like, seeds, seed).run(on_pass)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,13 +182,14 @@ class _Look:
 class _Loop:
     """The state of one ascent."""
 
-    def __init__(self, net: Network, row: Row, like: Images, start: Images, seed: int) -> None:
+    def __init__(self, net: Network, row: Row, like: Images, seeds: Sequence[int], seed: int) -> None:
         self.row, self.net, self.like = row, net, like
+        start = row.start(like, seeds)
         self.keys = keys_of(net, row.objective, self.size)
         with torch.no_grad():
             self.start = self._project(start) if row.parameterization.pixels else start
         self.redirected = net.edit(redirect_relus) if self._redirects() else None
-        self.parameters = row.parameterization.init(self.start)
+        self.parameters = row.parameterization.init(self.start, seeds)
         for parameter in self.parameters:
             parameter.requires_grad_(True)
         self.optimizer = row.step(self.parameters)
@@ -174,6 +199,10 @@ class _Loop:
         self.left = torch.full((count,), -1, dtype=torch.long)
         self.helped = torch.zeros(count, dtype=torch.long)
         self.frozen = torch.zeros(count, dtype=torch.bool)
+        # Those that are still in the batch, and what is asked of them.
+        self.present = torch.arange(count)
+        self.scores = torch.zeros(count, dtype=torch.float64 if like.dtype == torch.float64 else torch.float32)
+        self.objective = row.objective
 
     def _redirects(self) -> bool:
         return self.row.redirect > 0 and redirectable(self.net.graph(self.size))
@@ -189,21 +218,24 @@ class _Loop:
             if look.reached is not None and self._settle(look.reached):
                 break
             self._move(look)
-            history.append(look.scores.cpu())
+            history.append(look.scores)
             if on_pass is not None:
-                on_pass(index + 1, self.row.passes, look.scores)
-        images = self._image().detach()
+                on_pass(Pass(index + 1, self.row.passes, history[-1], self._pictures))
+            if self.row.plateau is not None and self._leave(self.row.plateau.settled(torch.stack(history))):
+                break
+        images = self._pictures()
         final, reached = self._judge(images)
         scores = torch.stack(history) if history else final.new_zeros((0, len(images)), device="cpu")
         return Ascent(images, self.start, scores, final, self.steps, reached, self.helped)
 
-    def _image(self) -> Images:
-        return self.row.parameterization.image(self.parameters, self.like)
+    @torch.no_grad()
+    def _pictures(self) -> Images:
+        return self.row.parameterization.image(self.parameters, self.like).detach()
 
     @torch.no_grad()
     def _judge(self, images: Images) -> tuple[Scores, Tensor]:
         """The objective on the pictures as they are, and whether the goal is reached."""
-        trace = trace_for(self.net, images, self.keys)
+        trace = trace_for(self.net, self.row.parameterization.opaque(images), self.keys, images)
         reached = self._reached(trace)
         return self.row.objective(trace), torch.zeros(len(images), dtype=torch.bool) if reached is None else reached
 
@@ -218,8 +250,18 @@ class _Loop:
         self.left = torch.where(self.left > 0, self.left - 1, self.left)
         return bool(self.frozen.all())
 
+    def _leave(self, settled: Tensor) -> bool:
+        """Takes the images that have settled out of the batch, by whole groups; True when none is left."""
+        group = self.objective.group or len(settled)
+        self.frozen |= settled.view(-1, group).all(1).repeat_interleave(group)
+        staying = (~self.frozen[self.present]).nonzero()[:, 0]
+        if 0 < len(staying) < len(self.present):
+            self.objective = self.objective.select(staying.tolist())
+            self.present = self.present[staying]
+        return len(staying) == 0
+
     def _move(self, look: _Look) -> None:
-        self.steps += (self.left < 0).long()
+        self.steps += ((self.left < 0) & ~self.frozen).long()
         self.helped += (look.redirected & ~self.frozen).long()
         before = [p.detach().clone() for p in self.parameters]
         for parameter, found in zip(self.parameters, look.gradients, strict=True):
@@ -246,7 +288,9 @@ class _Loop:
         look = self._look_at(self.net)
         if self.row.redirect == 0:
             return look
-        dead = torch.stack([g.flatten(1).eq(0).all(1) for g in look.gradients]).all(0)
+        dead = torch.stack([g.flatten(1).eq(0).all(1) for g in look.gradients]).all(0) & ~self.frozen.to(
+            self.net.device
+        )
         if self.redirected is None:
             if index == 0 and dead.any():
                 self._warn_of_dead_start(dead)
@@ -273,14 +317,19 @@ class _Loop:
         )
 
     def _look_at(self, net: Network) -> _Look:
-        image = self._image()
+        parameters, like = self.parameters, self.like
+        if len(self.present) < len(like):
+            where = self.present.to(like.device)
+            parameters, like = [p[where] for p in parameters], like[where]
+        image = self.row.parameterization.image(parameters, like)
         shown = image if self.row.augmentation is None else self.row.augmentation(image, self.generator)
-        trace = trace_for(net, shown, self.keys)
-        scores = self.row.objective(trace)
-        gradients: Sequence[Tensor | None] = [None] * len(self.parameters)
+        trace = trace_for(net, shown, self.keys, image)
+        scores = self.objective(trace)
+        gradients: Sequence[Tensor | None] = [None] * len(parameters)
         if scores.requires_grad:
             gradients = torch.autograd.grad(scores.sum(), self.parameters, allow_unused=True)
         found = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, self.parameters, strict=True)]
         if not all(g.isfinite().all() for g in found):
             raise InwardError(f"a gradient of {self.net.name} is not finite; check its weights, or use --dtype float32")
-        return _Look(scores.detach(), found, self._reached(trace), torch.zeros(len(self.like), dtype=torch.bool))
+        self.scores[self.present] = scores.detach().to(self.scores)
+        return _Look(self.scores.clone(), found, self._reached(trace), torch.zeros(len(self.like), dtype=torch.bool))

@@ -199,7 +199,7 @@ def _compute(row: Method, net: Network, inputs: Any, options: dict[str, Any], ba
     task = bar.add_task("passes", total=None)
     try:
         return row.function(
-            net, inputs, on_pass=lambda done, total, _: bar.update(task, completed=done, total=total), **options
+            net, inputs, on_pass=lambda now: bar.update(task, completed=now.done, total=now.total), **options
         )
     finally:
         bar.remove_task(task)

@@ -26,11 +26,14 @@ def constant(images: Images) -> Images:
     return images.clone() if images.is_inference() else images.detach()
 
 
-def trace_for(net: Network, images: Images, keys: list[str]) -> Trace:
-    """A trace of whole points without the checks of ``Network.trace``: for loops over checked images."""
+def trace_for(net: Network, images: Images, keys: list[str], picture: Images | None = None) -> Trace:
+    """A trace of whole points without the checks of ``Network.trace``: for loops over checked images.
+
+    ``picture`` is what the images were made from, where they are an augmentation of it.
+    """
     unique = list(dict.fromkeys(keys))
     values = net.run(images, unique) if unique else ()
-    return Trace(net, images, dict(zip(unique, values, strict=True)))
+    return Trace(net, images, dict(zip(unique, values, strict=True)), picture)
 
 
 def keys_of(net: Network, objective: Objective, size: Size | None = None) -> list[str]:
@@ -111,7 +114,7 @@ def mean_gradient(
     together = max(1, chunk // len(images))
     for done, batch in _batches(path(images), together):
         stacked = torch.cat([image for _, image in batch])
-        scores, gradients = raw_gradient(net, stacked, _repeated(objective, len(batch)))
+        scores, gradients = raw_gradient(net, stacked, objective.select([*range(len(images))] * len(batch)))
         weights = torch.tensor([weight for weight, _ in batch], dtype=torch.float64)
         score += weights @ scores.double().cpu().view(len(batch), -1)
         mean += torch.tensordot(weights, gradients.double().cpu().view(len(batch), *images.shape), 1)
@@ -131,8 +134,3 @@ def _batches(points: Iterator[tuple[float, Images]], together: int) -> Iterator[
             batch = []
     if batch:
         yield done, batch
-
-
-def _repeated(objective: Objective, times: int) -> Objective:
-    """An objective with one class an image, for a batch that holds every image ``times`` times."""
-    return objective if times == 1 else objective.repeated(times)

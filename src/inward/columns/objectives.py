@@ -35,8 +35,13 @@ class Objective(ABC):
     def __call__(self, trace: Trace) -> Scores:
         """The score of each image, (N,)."""
 
-    def repeated(self, times: int) -> Objective:
-        """The same objective for a batch that holds all images ``times`` times over."""
+    @property
+    def group(self) -> int:
+        """How many neighboring images of a batch depend on one another: 1, each on itself alone."""
+        return 1
+
+    def select(self, images: Sequence[int]) -> Objective:
+        """The same objective for a batch of only these images of the old one, in this order (whole groups)."""
         return self
 
     def __add__(self, other: Objective) -> Objective:
@@ -73,8 +78,12 @@ class Weighted(Objective):
     def addresses(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(a for _, part in self.terms for a in part.addresses))
 
-    def repeated(self, times: int) -> Objective:
-        return Weighted(tuple((weight, part.repeated(times)) for weight, part in self.terms))
+    @property
+    def group(self) -> int:
+        return max(part.group for _, part in self.terms)
+
+    def select(self, images: Sequence[int]) -> Objective:
+        return Weighted(tuple((weight, part.select(images)) for weight, part in self.terms))
 
     def __call__(self, trace: Trace) -> Scores:
         return torch.stack([weight * part(trace) for weight, part in self.terms]).sum(0)
@@ -143,8 +152,8 @@ class _OfClasses(Objective):
     def addresses(self) -> tuple[str, ...]:
         return ("class" if self.output == 0 else f"class@{self.output}",)
 
-    def repeated(self, times: int) -> Objective:
-        return replace(self, classes=self.classes * times) if isinstance(self.classes, tuple) else self
+    def select(self, images: Sequence[int]) -> Objective:
+        return self if isinstance(self.classes, int) else replace(self, classes=tuple(self.classes[i] for i in images))
 
     def logits(self, trace: Trace) -> tuple[Logits, Tensor]:
         """The logits and the index of every image's class."""
@@ -204,7 +213,7 @@ class L2(_OfPixels):
     """The sum of the squares of an image's pixels, ||x||^2; a penalty, to be subtracted."""
 
     def __call__(self, trace: Trace) -> Scores:
-        return _wide(trace.images).square().flatten(1).sum(1)
+        return _wide(trace.picture).square().flatten(1).sum(1)
 
 
 @dataclass(frozen=True)
@@ -212,7 +221,7 @@ class TotalVariation(_OfPixels):
     """The sum of the absolute differences of neighboring pixels (anisotropic); a penalty, to be subtracted."""
 
     def __call__(self, trace: Trace) -> Scores:
-        images = _wide(trace.images)
+        images = _wide(trace.picture)
         down, right = images.diff(dim=2), images.diff(dim=3)
         return down.abs().flatten(1).sum(1) + right.abs().flatten(1).sum(1)
 

@@ -1,12 +1,13 @@
 """Parameterizations: what is moved. ``init(image) -> parameters``, ``image(parameters) -> image``.
 
-The law, where it is invertible: ``image(init(x)) = x``.
+The law, where it is invertible: ``image(init(x)) = x``. The first axis of every parameter is the batch.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,24 +19,36 @@ from inward.types import Images
 _COLOR = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
 
 
-class Parameterization(Protocol):
-    """A pair of functions. ``pixels``: the parameters are the image, so that constraints can be kept exactly."""
+class Parameterization(ABC):
+    """A pair of functions."""
 
     @property
-    def pixels(self) -> bool: ...
-    def init(self, images: Images) -> list[Tensor]: ...
-    def image(self, parameters: list[Tensor], like: Images) -> Images: ...
+    def pixels(self) -> bool:
+        """Whether the parameters are the image, so that constraints can be kept exactly."""
+        return False
+
+    @abstractmethod
+    def init(self, images: Images, seeds: Sequence[int] = ()) -> list[Tensor]:
+        """The parameters of these images; what an image does not tell is drawn from its seed."""
+
+    @abstractmethod
+    def image(self, parameters: list[Tensor], like: Images) -> Images:
+        """The pictures, of the batch, size, dtype and device of ``like``."""
+
+    def opaque(self, images: Images) -> Images:
+        """The pictures as a network can take them, also where they have an alpha channel."""
+        return images
 
 
 @dataclass(frozen=True)
-class Pixels:
+class Pixels(Parameterization):
     """The image itself."""
 
     @property
     def pixels(self) -> bool:
         return True
 
-    def init(self, images: Images) -> list[Tensor]:
+    def init(self, images: Images, seeds: Sequence[int] = ()) -> list[Tensor]:
         return [images.detach().clone()]
 
     def image(self, parameters: list[Tensor], like: Images) -> Images:
@@ -43,7 +56,7 @@ class Pixels:
 
 
 @dataclass(frozen=True)
-class Fourier:
+class Fourier(Parameterization):
     """The spectrum of the image before a sigmoid, scaled so that every frequency has its natural share.
 
     ``x = sigmoid(C F^-1(s z / f^decay))``: z are the parameters, f the frequency in cycles a pixel
@@ -61,11 +74,7 @@ class Fourier:
         if not 0 < self.edge < 0.5:
             raise CallError(f"the edge is between 0 and 0.5, not {self.edge}")
 
-    @property
-    def pixels(self) -> bool:
-        return False
-
-    def init(self, images: Images) -> list[Tensor]:
+    def init(self, images: Images, seeds: Sequence[int] = ()) -> list[Tensor]:
         inside = images.detach().clamp(self.edge, 1 - self.edge)
         plain = torch.logit(inside)
         color = self._color(images)

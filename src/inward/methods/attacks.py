@@ -57,7 +57,7 @@ def targeted_attack(
         step: the length of a step, as a share of the ball's Euclidean radius.
         passes: steps at most.
         extra: steps after the first success.
-        on_pass: called after every pass with (passes done, passes at most, scores).
+        on_pass: called after every pass with what was done, :class:`inward.ascent.Pass`.
 
     Raises:
         CallError: for an eps outside (0, 1] (linf), a target that is no class, images not in [0, 1].

@@ -69,7 +69,7 @@ def visualize(
         redirect: passes with redirected ReLU gradients, which wake dead units; more are added for a
             picture that still gets no gradient.
         seed: of the noise that each picture starts from, and of the small changes.
-        on_pass: called after every pass with (passes done, passes at most, scores).
+        on_pass: called after every pass with what was done, :class:`inward.ascent.Pass`.
 
     Raises:
         CallError: for an address that names no unit, or a size that the network cannot take.

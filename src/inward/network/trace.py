@@ -21,11 +21,15 @@ class Trace(Mapping[str, Tensor]):
 
     ``trace["mixed4a"]`` is the tensor as the network holds it; ``trace["mixed4a/97"]`` one unit,
     (N, H, W) where there is a grid (class tokens left out), (N,) for a vector;
-    ``trace["mixed4a/97@6,6"]`` one neuron, (N,). ``trace.images`` are the images in [0, 1].
+    ``trace["mixed4a/97@6,6"]`` one neuron, (N,). ``trace.images`` are the images in [0, 1] that the
+    network was shown, ``trace.picture`` what they were made from by an augmentation (else the same).
     """
 
-    def __init__(self, network: Network, images: Images, values: dict[str, Tensor]) -> None:
+    def __init__(
+        self, network: Network, images: Images, values: dict[str, Tensor], picture: Images | None = None
+    ) -> None:
         self.images = images
+        self.picture = images if picture is None else picture
         self._network = network
         self._values = values
 
@@ -44,6 +48,15 @@ class Trace(Mapping[str, Tensor]):
     def layout(self, address: str) -> Layout:
         """The layout of the point."""
         return self._network.layout_of(self._network.resolve(address, self._size), self._size)
+
+    def split(self, size: int = 1) -> list[Trace]:
+        """The traces of every ``size`` neighboring images."""
+        images, pictures = self.images.split(size), self.picture.split(size)
+        parts = {key: value.split(size) for key, value in self._values.items()}
+        return [
+            Trace(self._network, images[i], {key: part[i] for key, part in parts.items()}, pictures[i])
+            for i in range(len(images))
+        ]
 
     def _value(self, parsed: Address, asked: str) -> Tensor:
         key = point_key(parsed)
