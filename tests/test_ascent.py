@@ -12,8 +12,9 @@ from inward.ascent import Ascent, Row, ascend
 from inward.columns import steps
 from inward.columns.augmentations import Jitter, standard
 from inward.columns.constraints import Ball, Box, normalized
-from inward.columns.objectives import L2, Channel, ClassScore, CrossEntropy, Margin, Unit
+from inward.columns.objectives import Channel, ClassScore, CrossEntropy, Margin, Unit
 from inward.columns.parameterizations import Fourier
+from inward.columns.penalties import L2
 from inward.columns.starts import Gray, Noise
 from inward.errors import CallError, InwardWarning
 from inward.network.network import Network

@@ -10,18 +10,30 @@ import pytest
 import torch
 from torch import Tensor
 
-from inward.columns.augmentations import Augmentation, Compose, Jitter, Pad, Rotate, Scale, _Affine, resample, standard
+from inward.columns.augmentations import (
+    Augmentation,
+    Compose,
+    Jitter,
+    Pad,
+    RandomCrop,
+    Rotate,
+    Scale,
+    _Affine,
+    resample,
+    standard,
+)
 from inward.errors import CallError
 
 # Bilinear weights of 0 and 1 are off by the rounding of a coordinate of about 10 pixels.
 WHOLE = 1e-12
+SIZE = (8, 11)
 
 
 def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def pictures(height: int = 8, width: int = 11, dtype: torch.dtype = torch.float64) -> Tensor:
+def pictures(height: int = SIZE[0], width: int = SIZE[1], dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.rand((3, 2, height, width), generator=rng(5), dtype=torch.float64).to(dtype)
 
 
@@ -31,7 +43,7 @@ class Fixed(_Affine):
 
     values: Tensor = field(default_factory=lambda: torch.eye(3, dtype=torch.float64))
 
-    def matrix(self, generator: torch.Generator) -> Tensor:
+    def matrix(self, generator: torch.Generator, size: tuple[int, int]) -> Tensor:
         return self.values
 
 
@@ -50,7 +62,7 @@ def test_jitter_is_uniform_over_whole_pixels_both_ways(pixels: int) -> None:
     side, draws, generator = 2 * pixels + 1, 4000, rng()
     counts = np.zeros((side, side))
     for _ in range(draws):
-        matrix = Jitter(pixels).matrix(generator)
+        matrix = Jitter(pixels).matrix(generator, SIZE)
         x, y = matrix[0, 2].item(), matrix[1, 2].item()
         assert (x, y) == (round(x), round(y))
         counts[round(y) + pixels, round(x) + pixels] += 1
@@ -84,7 +96,7 @@ def test_scale_is_uniform_in_its_range() -> None:
     generator = rng()
     factors = []
     for _ in range(3000):
-        matrix = Scale(0.8, 1.3).matrix(generator)
+        matrix = Scale(0.8, 1.3).matrix(generator, SIZE)
         assert matrix[0, 0] == matrix[1, 1]
         factors.append(1 / matrix[0, 0].item())
     assert 0.8 <= min(factors) < 0.802
@@ -112,7 +124,7 @@ def test_rotate_is_uniform_in_its_range() -> None:
     generator = rng()
     angles = []
     for _ in range(3000):
-        matrix = Rotate(12).matrix(generator)
+        matrix = Rotate(12).matrix(generator, SIZE)
         torch.testing.assert_close(matrix @ matrix.T, torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-15)
         angles.append(math.degrees(math.atan2(matrix[1, 0], matrix[0, 0])))
     assert -12 <= min(angles) < -11.9
@@ -126,7 +138,7 @@ def test_rotate_draws_an_angle_and_turns_by_it() -> None:
     for seed in range(5):
         share = torch.rand((), generator=rng(seed), dtype=torch.float64).item()
         expected = turn(-12 + 24 * share).values
-        torch.testing.assert_close(Rotate(12).matrix(rng(seed)), expected, rtol=0, atol=1e-15)
+        torch.testing.assert_close(Rotate(12).matrix(rng(seed), SIZE), expected, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("times", [1, 2, 3, -1])
@@ -172,7 +184,7 @@ def test_a_sequence_resamples_once_by_the_product_of_its_maps() -> None:
     images = pictures()
     parts = (Jitter(3), Scale(0.8, 1.2), Rotate(30), Jitter(2))
     generator = rng(3)
-    jitter, scale, rotate, last = (part.matrix(generator) for part in parts)
+    jitter, scale, rotate, last = (part.matrix(generator, SIZE) for part in parts)
     expected = resample(images, jitter @ scale @ rotate @ last, None)
     assert torch.equal(Compose(parts)(images, rng(3)), expected)
     # By hand, one pixel: where it comes from, in pixels from the center, and its four neighbors there.
@@ -201,7 +213,69 @@ def test_a_part_that_is_no_map_stands_between_two_resamplings() -> None:
     assert torch.equal(Compose()(images, rng()), images)
 
 
-AUGMENTATIONS = [Jitter(2), Scale(0.8, 1.2), Rotate(20), Pad(0.3), standard((8, 11))]
+def test_crops_have_uniform_sides_and_uniform_places_inside() -> None:
+    generator, (height, width), draws = rng(), (8, 11), 4000
+    sides, places, corners = [], [], []
+    for _ in range(draws):
+        matrix = RandomCrop(0.3, 0.8).matrix(generator, (height, width))
+        side = matrix[0, 0].item()
+        torch.testing.assert_close(matrix, torch.tensor([[side, 0, matrix[0, 2]], [0, side, matrix[1, 2]], [0, 0, 1]]))
+        # The corners of the result, taken to the picture.
+        corner = torch.tensor([[-width / 2, width / 2], [-height / 2, height / 2], [1, 1]], dtype=torch.float64)
+        corners.append((matrix @ corner)[:2] + torch.tensor([[width / 2], [height / 2]]))
+        sides.append(side)
+        places.append(
+            [(matrix[0, 2] / (width / 2 * (1 - side))).item(), (matrix[1, 2] / (height / 2 * (1 - side))).item()]
+        )
+    inside = torch.stack(corners)
+    assert float(inside.min()) > -1e-12
+    assert float(inside[:, 0].max()) < width + 1e-12
+    assert float(inside[:, 1].max()) < height + 1e-12
+    assert 0.3 <= min(sides) < 0.302
+    assert 0.798 < max(sides) <= 0.8
+    # Standard deviation of the mean: 0.5 / sqrt(12 * 4000) = 0.0023; that of the spread is half as large.
+    assert np.mean(sides) == pytest.approx(0.55, abs=0.01)
+    assert np.std(sides) == pytest.approx(0.5 / math.sqrt(12), abs=0.005)
+    # Places as a share of the room there is, in [-1, 1] both ways: 16 equal cells, mean k and variance 2k.
+    counts, _, _ = np.histogram2d(*np.array(places).T, bins=4, range=[[-1, 1], [-1, 1]])
+    assert counts.sum() == draws
+    chi_square = float(((counts - draws / 16) ** 2 / (draws / 16)).sum())
+    assert chi_square < 15 + 4 * math.sqrt(30)
+    # And not tied to the side: a correlation of 4000 pairs, to four standard deviations.
+    assert np.abs(np.corrcoef(sides, np.abs(places).sum(1))[0, 1]) < 4 / math.sqrt(draws)
+
+
+def test_a_crop_of_everything_is_the_picture() -> None:
+    images = pictures()
+    torch.testing.assert_close(RandomCrop(1, 1)(images, rng()), images, rtol=0, atol=WHOLE)
+
+
+def test_a_crop_shows_the_plane_of_its_place() -> None:
+    """Of a picture that rises evenly, bilinear enlargement is exact: the crop rises by its side as much."""
+    y, x = (v.double() for v in torch.meshgrid(torch.arange(8), torch.arange(11), indexing="ij"))
+    plane = torch.stack([0.05 * x + 0.02 * y, 0.9 - 0.06 * y]).expand(3, 2, 8, 11)
+    for seed in range(6):
+        matrix = RandomCrop(0.4, 0.7).matrix(rng(seed), SIZE)
+        side, left, top = matrix[0, 0].item(), matrix[0, 2].item(), matrix[1, 2].item()
+        found = RandomCrop(0.4, 0.7)(plane, rng(seed))
+        across = side * (x - 5) + 5 + left
+        down = side * (y - 3.5) + 3.5 + top
+        # Where the place lies between the centers of pixels: beyond them the border is mirrored.
+        whole = (across >= 0) & (across <= 10) & (down >= 0) & (down <= 7)
+        assert int(whole.sum()) > 60
+        expected = torch.stack([0.05 * across + 0.02 * down, 0.9 - 0.06 * down])
+        for n in range(3):
+            torch.testing.assert_close(found[n][:, whole], expected[:, whole], rtol=0, atol=WHOLE)
+
+
+def test_a_crop_composes_with_other_maps_in_one_resampling() -> None:
+    images, generator = pictures(), rng(3)
+    parts = (RandomCrop(0.5, 0.9), Rotate(30), Jitter(2))
+    crop, turned, moved = (part.matrix(generator, SIZE) for part in parts)
+    assert torch.equal(Compose(parts)(images, rng(3)), resample(images, crop @ turned @ moved, None))
+
+
+AUGMENTATIONS = [Jitter(2), Scale(0.8, 1.2), Rotate(20), RandomCrop(0.3, 0.8), Pad(0.3), standard((8, 11))]
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=lambda a: type(a).__name__)
@@ -250,6 +324,9 @@ def test_augmentations_leave_the_global_generator_alone() -> None:
         (lambda: Scale(0.5, math.inf), "from 0.5 to inf"),
         (lambda: Jitter(-1), "0 pixels or more, not -1"),
         (lambda: Rotate(math.nan), "not nan"),
+        (lambda: RandomCrop(0.0, 0.5), "from 0.0 to 0.5"),
+        (lambda: RandomCrop(0.8, 0.5), "from 0.8 to 0.5"),
+        (lambda: RandomCrop(0.5, 1.1), "from 0.5 to 1.1"),
     ],
 )
 def test_augmentations_that_make_no_sense_are_refused(make, message: str) -> None:

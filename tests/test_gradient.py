@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from inward.columns.objectives import L2, ClassScore, CrossEntropy, Objective, Unit
+from inward.columns.objectives import ClassScore, CrossEntropy, Objective, Unit
 from inward.columns.paths import Cloud, Line, Point
+from inward.columns.penalties import L2
 from inward.errors import CallError
 from inward.gradient import gradient, mean_gradient
 from inward.network.network import Network

@@ -10,20 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from inward.columns.objectives import (
-    L2,
     Channel,
+    ChannelSum,
     ClassScore,
     CrossEntropy,
+    Energy,
     Margin,
     Objective,
-    TotalVariation,
+    Probability,
     Unit,
     Weighted,
-    at,
-    classes_of,
+    interpolate,
 )
+from inward.columns.penalties import L2
 from inward.errors import CallError
-from inward.gradient import gradient
+from inward.gradient import gradient, keys_of, trace_for
 from inward.network.network import Network
 
 EXACT = 1e-12  # float64, one to thirty additions of numbers near 1
@@ -46,6 +47,21 @@ class Net(nn.Module):
         return self.fc(rows), self.second(rows)
 
 
+class Sequence(nn.Module):
+    """Tokens of a map in front of the batch, behind a class token: (1 + Y X, N, C)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(2, 3, 3, padding=1)
+        self.embed = nn.Linear(3, 4)
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.conv(x).flatten(2).permute(2, 0, 1)
+        return self.fc(torch.tanh(self.embed(torch.cat([maps.mean(0, keepdim=True), maps])))).mean(0)
+
+
 class One(nn.Module):
     """One logit, the mean of the image."""
 
@@ -64,7 +80,7 @@ def module() -> Net:
 
 @pytest.fixture(scope="module")
 def net(module: Net) -> Network:
-    return Network.of(module, size=(5, 7), labels=["ant, emmet", "bee", "cat", "dog"])
+    return Network.of(module, size=(5, 7), labels=["ant", "bee", "cat", "dog"])
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +115,13 @@ def test_unit_and_channel_are_what_the_layer_gives(net: Network, module: Net, im
         (Unit("conv/1"), maps[:, 1, 2, 3]),
         (Unit("conv/1@4,6"), maps[:, 1, 4, 6]),
         (Channel("conv/2"), maps[:, 2].sum((1, 2)) / 35),
+        (ChannelSum("conv/2"), sum(maps[:, 2, y, x] for y in range(5) for x in range(7))),
+        (Energy("conv"), (maps**2).sum((1, 2, 3)) / 105),
         (Unit("class:3"), module(images)[0][:, 3].detach()),
         (Unit("class:bee"), module(images)[0][:, 1].detach()),
         (Channel("class:bee"), module(images)[0][:, 1].detach()),
+        (ChannelSum("class:bee"), module(images)[0][:, 1].detach()),
+        (Energy("class"), (module(images)[0].detach() ** 2).sum(1) / 4),
         (Channel("class@1:1"), module(images)[1][:, 1].detach()),
     ]:
         torch.testing.assert_close(score(net, images, objective), expected, rtol=0, atol=EXACT)
@@ -126,6 +146,7 @@ def test_class_score_cross_entropy_and_margin_against_slow_replicas(net: Network
             ClassScore: z[y],
             CrossEntropy: math.log(sum(math.exp(v) for v in z)) - z[y],
             Margin: max(v for j, v in enumerate(z) if j != y) - z[y],
+            Probability: math.exp(z[y]) / sum(math.exp(v) for v in z),
         }
         for kind, expected in slow.items():
             assert float(score(net, images, kind(classes))[i]) == pytest.approx(expected, abs=EXACT)
@@ -141,26 +162,21 @@ def test_objectives_of_logits_by_hand() -> None:
     assert score(net, images, Margin(0)).tolist() == pytest.approx([0, math.log(3), -1], abs=EXACT)
     assert score(net, images, Margin((1, 1, 1))).tolist() == pytest.approx([0, -math.log(3), 1000], abs=EXACT)
     assert score(net, images, ClassScore((3, 1, 0))).tolist() == pytest.approx([2, math.log(3), 1000], abs=EXACT)
+    even = [1 / 4, 1 / 4, 1 / (1 + math.exp(-1))]
+    assert score(net, images, Probability(0)).tolist() == pytest.approx(even, abs=EXACT)
+    assert score(net, images, Probability((1, 1, 3))).tolist() == pytest.approx([1 / 4, 3 / 4, 1 - even[2]], abs=EXACT)
 
 
-def test_penalties_of_pixels_by_hand(net: Network) -> None:
-    image = torch.zeros((2, 2, 5, 7), dtype=torch.float64)
-    image[0, 1, 2, 3] = 0.5  # inside: four neighbors
-    image[1, 0, 0, 0] = 1.0  # in the corner: two
-    image[1, 1, 4, 2] = 0.25  # at the edge: three
-    assert score(net, image, L2()).tolist() == [0.25, 1.0625]
-    assert score(net, image, TotalVariation()).tolist() == [4 * 0.5, 2 * 1.0 + 3 * 0.25]
-
-
-def test_penalties_of_half_precision_images_do_not_overflow() -> None:
-    """The square norm of 90,000 pixels of 1 is above 65,504, the largest float16."""
-
-    class Trace:
-        images = picture = torch.ones((2, 1, 300, 300), dtype=torch.float16)
-
-    assert L2()(Trace()).tolist() == [90000, 90000]  # type: ignore[arg-type]
-    Trace.images[:, :, ::2] = 0
-    assert TotalVariation()(Trace()).tolist() == [299 * 300] * 2  # type: ignore[arg-type]
+def test_the_energy_of_tokens_is_of_all_tokens_of_each_image(images: Tensor) -> None:
+    """The batch is the second axis, and the class token counts."""
+    module = Sequence().double().eval()
+    net = Network.of(module, size=(5, 7))
+    assert net.points["embed"].layout.axes == ("t", "n", "c")
+    with torch.no_grad():
+        maps = module.conv(images).flatten(2).permute(2, 0, 1)
+        rows = module.embed(torch.cat([maps.mean(0, keepdim=True), maps]))
+    slow = [sum(float(v) ** 2 for v in rows[:, i].flatten()) / (36 * 4) for i in range(3)]
+    assert score(net, images, Energy("embed")).tolist() == pytest.approx(slow, abs=EXACT)
 
 
 F0, F1, F2 = ClassScore(0), Unit("conv/1@1,2"), L2()
@@ -210,10 +226,12 @@ def test_the_algebra_leaves_its_parts_as_they_were(net: Network, images: Tensor)
         ClassScore((3, 0, 2)),
         CrossEntropy((3, 0, 2)),
         Margin((3, 0, 2)),
+        Probability((3, 0, 2)),
         Unit("conv/1"),
         Channel("conv/0"),
+        ChannelSum("conv/0"),
+        Energy("conv"),
         L2(),
-        TotalVariation(),
     ],
     ids=lambda o: type(o).__name__,
 )
@@ -229,44 +247,88 @@ def test_a_score_and_its_gradient_do_not_depend_on_the_rest_of_the_batch(
     assert gradients.abs().amax((1, 2, 3)).min() > 1e-4
 
 
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ClassScore((3, 0, 2)),
+        Probability((3, 0, 2)),
+        Unit("conv/1"),
+        Channel("conv/0"),
+        ChannelSum("conv/0"),
+        Energy("conv"),
+        interpolate(Energy("conv"), Probability(1), 0.25) - 0.5 * ChannelSum("conv/2"),
+    ],
+    ids=lambda o: type(o).__name__,
+)
+def test_gradients_are_finite_differences(net: Network, images: Tensor, objective: Objective) -> None:
+    keys = keys_of(net, objective)
+    run = images.clone().requires_grad_(True)
+    # Central differences of 1e-6: good to 1e-12 by the step, to 1e-10 by rounding.
+    assert torch.autograd.gradcheck(lambda x: objective(trace_for(net, x, keys)), run, atol=1e-7, rtol=1e-6)
+    assert gradient(net, images, objective)[1].abs().amax((1, 2, 3)).min() > 1e-4
+
+
+def test_interpolation_goes_from_the_first_to_the_second(net: Network, images: Tensor) -> None:
+    first, second = ClassScore(0), ChannelSum("conv/1")
+    a, b = score(net, images, first), score(net, images, second)
+    assert (a - b).abs().min() > 1e-3
+    for share, expected in [(0, a), (1, b), (0.25, 0.75 * a + 0.25 * b)]:
+        torch.testing.assert_close(score(net, images, interpolate(first, second, share)), expected, rtol=0, atol=EXACT)
+    assert interpolate(first, second, 0.25) == Weighted(((0.75, first), (0.25, second)))
+
+
+@pytest.mark.parametrize("share", [-0.01, 1.01, math.nan, math.inf])
+def test_a_share_is_between_none_and_all(share: float) -> None:
+    with pytest.raises(CallError, match="in 0 to 1, not"):
+        interpolate(F0, F1, share)
+
+
+def test_probabilities_add_up_and_have_no_gradient_where_the_network_is_sure() -> None:
+    class Sure(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor([0.0, 900.0, 1.0, -1.0], dtype=torch.float64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scale * x.mean((1, 2, 3))[:, None]
+
+    net = Network.of(Sure().eval(), size=(2, 3), channels=1)
+    images = torch.tensor([1e-3, 1.0], dtype=torch.float64).view(2, 1, 1, 1).expand(2, 1, 2, 3)
+    total = torch.stack([score(net, images, Probability(k)) for k in range(4)]).sum(0)
+    assert total.tolist() == pytest.approx([1, 1], abs=EXACT)
+    found, slope = gradient(net, images, Probability(1))
+    assert found[1] == 1
+    assert slope[1].abs().max() < 1e-300 < slope[0].abs().min()
+
+
+class Grouped(Objective):
+    """Of so many neighbors, 0: of the whole batch."""
+
+    def __init__(self, group: int) -> None:
+        self.count = group
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def group(self) -> int:
+        return self.count
+
+    def __call__(self, trace):
+        return trace.images.new_zeros(len(trace.images))
+
+
+@pytest.mark.parametrize(("groups", "whole"), [((1, 1), 1), ((1, 3), 3), ((2, 3), 6), ((4, 2), 4), ((1, 0, 2), 0)])
+def test_a_sum_keeps_the_groups_of_all_its_parts_whole(groups: tuple[int, ...], whole: int) -> None:
+    assert sum(Grouped(g) for g in groups).group == whole  # type: ignore[union-attr]
+
+
 def test_selecting_serves_a_batch_that_holds_every_image_several_times(net: Network, images: Tensor) -> None:
     objective = 2 * Margin((3, 0, 2)) - CrossEntropy(1) + L2()
     once = score(net, images, objective)
     thrice = score(net, torch.cat([images] * 3), objective.select([0, 1, 2] * 3))
     torch.testing.assert_close(thrice, once.repeat(3), rtol=0, atol=1e-11)
-
-
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("class:2", ClassScore(2)),
-        ("class:emmet", ClassScore(0)),
-        ("class@1:1", ClassScore(1, output=1)),
-        ("conv/2", Channel("conv/2")),
-        ("conv/2@4,6", Unit("conv/2@4,6")),
-    ],
-)
-def test_at_is_what_an_address_means(net: Network, images: Tensor, address: str, expected: Objective) -> None:
-    assert at(net, address) == expected
-    assert torch.equal(score(net, images, at(net, address)), score(net, images, expected))
-
-
-@pytest.mark.parametrize(
-    ("address", "message"),
-    [
-        ("class", "name one, for example class:281"),
-        ("conv", "for example conv/0"),
-        ("class:4", "4 classes, 0 to 3"),
-        ("class:eel", "eel"),
-        ("class@2:0", "2 outputs"),
-        ("conv/3", "it has 3, 0 to 2"),
-        ("conv/1@5,0", "5 x 7"),
-        ("covn/1", "nearest: .*conv"),
-    ],
-)
-def test_at_refuses_what_is_not_there(net: Network, address: str, message: str) -> None:
-    with pytest.raises(CallError, match=message):
-        at(net, address)
 
 
 @pytest.mark.parametrize(
@@ -282,6 +344,8 @@ def test_at_refuses_what_is_not_there(net: Network, address: str, message: str) 
         (Unit("norm"), "'norm' is a whole point"),
         (Channel("conv"), "'conv' is a whole point"),
         (Channel("class"), "'class' is a whole point"),
+        (ChannelSum("conv"), "'conv' is a whole point"),
+        (Probability(4), "classes must be in 0 to 3, not 4"),
     ],
 )
 def test_wrong_classes_and_whole_points_are_refused(
@@ -289,6 +353,29 @@ def test_wrong_classes_and_whole_points_are_refused(
 ) -> None:
     with pytest.raises(CallError, match=message):
         score(net, images, objective)
+
+
+@pytest.mark.parametrize(("address", "whole"), [("conv/1", "conv"), ("conv/1@2,3", "conv"), ("class:bee", "class")])
+def test_an_energy_is_of_a_whole_point(address: str, whole: str) -> None:
+    with pytest.raises(
+        CallError, match=f"^Energy is of a whole point, and '{address}' is a unit of one; give '{whole}'"
+    ):
+        Energy(address)
+
+
+def test_an_energy_needs_to_know_the_batch(images: Tensor) -> None:
+    class Flipped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (self.scale * x).flip(0).flip(0).mean((2, 3)) + x.mean((2, 3))
+
+    net = Network.of(Flipped().eval(), size=(5, 7), channels=2)
+    assert "n" not in net.points["flip"].layout.axes
+    with pytest.raises(CallError, match="which axis of 'flip' is the batch is not known"):
+        score(net, images, Energy("flip"))
 
 
 def test_a_margin_needs_two_classes() -> None:
@@ -305,13 +392,6 @@ def test_a_margin_needs_two_classes() -> None:
 def test_only_objectives_are_added_and_only_numbers_multiply(call) -> None:
     with pytest.raises(TypeError, match=r"unsupported operand|can't multiply"):
         call(ClassScore(0))
-
-
-def test_classes_of_addresses(net: Network) -> None:
-    assert classes_of(net, ["class:dog", "class:1", "class:ant"]) == (3, 1, 0)
-    for wrong in ("conv/1", "class"):
-        with pytest.raises(CallError, match="is not a class"):
-            classes_of(net, [wrong])
 
 
 def test_weighted_of_the_same_class_is_flat() -> None:

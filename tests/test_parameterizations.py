@@ -1,4 +1,4 @@
-"""Parameterizations (the law, the formula of the spectrum) and starts (their statistics)."""
+"""Parameterizations (what all keep to, the law, the formula of the spectrum) and starts (their statistics)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from inward.columns.parameterizations import Fourier, Parameterization, Pixels
+from inward.columns.cppn import CPPN
+from inward.columns.maco import MACO
+from inward.columns.parameterizations import KINDS, Fourier, Parameterization, Pixels, parameterization
+from inward.columns.pyramid import LaplacianPyramid
 from inward.columns.starts import Given, Gray, Noise
 from inward.errors import CallError
 
@@ -141,6 +144,108 @@ def test_the_gradient_passes_to_the_spectrum(channels: int) -> None:
         # Central differences: 1e-10 f''' / 6 + 1e-16 / 1e-5.
         assert float(found.flatten()[index]) == pytest.approx(slow, abs=1e-8)
     assert float(found.abs().max()) > 1e-2
+
+
+# Small ones of every kind, to be moved number by number.
+EVERY = [Pixels(), Fourier(), MACO(), LaplacianPyramid(3), CPPN(layers=2, width=3, contrast=1.0)]
+
+
+def named_by_kind(kind: Parameterization) -> str:
+    return type(kind).__name__
+
+
+def moved(parameters: list[Tensor], by: float, seed: int = 3) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [p + by * torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p) for p in parameters]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (16, 24), (7, 12), (16, 9)])
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", EVERY, ids=named_by_kind)
+def test_a_picture_is_the_same_alone_and_in_a_batch(
+    kind: Parameterization, channels: int, size: tuple[int, int], dtype: torch.dtype
+) -> None:
+    images, seeds = pictures(channels, size, dtype), [5, 9, 5]
+    started = kind.init(images, seeds)
+    assert all(len(p) == 3 and p.dtype == dtype and not p.requires_grad for p in started)
+    parameters = moved(started, 0.0 if kind.pixels else 0.5)
+    found = kind.image(parameters, images)
+    # Numbers that do not fill a vector of the processor are rounded in another way, and which ones those are depends
+    # on where a picture begins; the phases of MACO are of another number still.
+    exact = size[0] * size[1] % 32 == 0 and not isinstance(kind, MACO)
+    assert (found.shape, found.dtype) == (images.shape, dtype)
+    assert float(found.min()) >= 0
+    assert float(found.max()) <= 1
+    for i in range(3):
+        for own, shared in zip(kind.init(images[i : i + 1], seeds[i : i + 1]), started, strict=True):
+            if isinstance(kind, MACO):
+                # As places on the circle: -pi is pi.
+                own, shared = torch.polar(torch.ones_like(own), own), torch.polar(torch.ones_like(shared), shared)
+            # Small waves are sums of large numbers: up to 1e3 times less exact than these.
+            limit = 0 if exact or isinstance(kind, (CPPN, Pixels)) else 1e3 * torch.finfo(dtype).eps
+            torch.testing.assert_close(own, shared[i : i + 1], rtol=limit, atol=limit)
+        alone = kind.image([p[i : i + 1] for p in parameters], images[i : i + 1])
+        limit = 0 if exact or kind.pixels else 32 * torch.finfo(dtype).eps
+        torch.testing.assert_close(alone, found[i : i + 1], rtol=0, atol=limit)
+
+
+@pytest.mark.parametrize("kind", EVERY, ids=named_by_kind)
+def test_one_seed_is_one_picture_and_the_global_generator_is_left_alone(kind: Parameterization) -> None:
+    gray = torch.full((3, 3, 6, 9), 0.5)
+    state = torch.get_rng_state()
+    first, second = kind.init(gray, [4, 5, 4]), kind.init(gray, [4, 5, 4])
+    a, b = kind.image(first, gray), kind.image(second, gray)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(p, q) for p, q in zip(first, second, strict=True))
+    assert torch.equal(a, b)
+    assert torch.equal(a[0], a[2])
+    # Those that an image tells all of need no seed.
+    drawn = isinstance(kind, (MACO, CPPN))
+    assert torch.equal(a[0], a[1]) == (not drawn)
+    if not drawn:
+        torch.testing.assert_close(a, gray, rtol=0, atol=1e-6)
+    none, zero = kind.init(gray), kind.init(gray, [0, 0, 0])
+    assert all(torch.equal(p, q) for p, q in zip(none, zero, strict=True))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (5, 6)])
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("kind", EVERY, ids=named_by_kind)
+def test_the_gradient_passes_to_all_parameters(kind: Parameterization, channels: int, size: tuple[int, int]) -> None:
+    """By finite differences in a random direction of every parameter, and to every picture of the batch."""
+    images = pictures(channels, size)
+    parameters = [p.requires_grad_(True) for p in moved(kind.init(images, [1, 2, 3]), 0.1)]
+    weights = torch.randn(images.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = torch.autograd.grad((kind.image(parameters, images) * weights).sum(), parameters)
+    plain = [p.detach() for p in parameters]
+    for index, gradient in enumerate(found):
+        assert bool((gradient.flatten(1).abs().amax(1) > 1e-6).all())
+        (direction,) = moved([torch.zeros_like(plain[index])], 1.0, seed=index)
+        ahead, behind = list(plain), list(plain)
+        ahead[index], behind[index] = plain[index] + 1e-6 * direction, plain[index] - 1e-6 * direction
+        slow = float(((kind.image(ahead, images) - kind.image(behind, images)) * weights).sum()) / 2e-6
+        # Central differences over sums of up to 1e3 terms: 1e-12 f''' / 6 + 1e-13 / 1e-6.
+        assert float((gradient * direction).sum()) == pytest.approx(slow, abs=1e-6, rel=1e-6)
+
+
+def test_parameterizations_have_names() -> None:
+    kinds = {name: type(parameterization(name)) for name in KINDS}
+    assert kinds == {"fourier": Fourier, "pixels": Pixels, "cppn": CPPN, "maco": MACO, "pyramid": LaplacianPyramid}
+    assert parameterization("fourier") == Fourier()
+    with pytest.raises(CallError, match="no parameterization 'furier'; there are fourier, pixels, cppn, maco, pyramid"):
+        parameterization("furier")
+
+
+@pytest.mark.parametrize("kind", [Fourier(), LaplacianPyramid(2)], ids=named_by_kind)
+def test_constants_made_in_inference_mode_do_not_stay(kind: Parameterization) -> None:
+    # A size of its own, so that its constants are not there yet.
+    images = pictures(3, (17, 19))
+    with torch.inference_mode():
+        kind.image(kind.init(images), images)
+    parameters = [p.requires_grad_(True) for p in kind.init(images)]
+    found = torch.autograd.grad(kind.image(parameters, images).sum(), parameters)
+    assert all(float(g.abs().max()) > 0 for g in found)
 
 
 def test_given_is_a_copy_and_grey_is_grey() -> None:

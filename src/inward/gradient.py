@@ -18,7 +18,7 @@ from inward.errors import CallError
 from inward.network.modes import ordinary
 from inward.network.network import Network
 from inward.network.trace import Trace, point_key
-from inward.types import Images, Scores, Size
+from inward.types import Images, Pictures, Scores, Size
 
 
 def constant(images: Images) -> Images:
@@ -26,7 +26,7 @@ def constant(images: Images) -> Images:
     return images.clone() if images.is_inference() else images.detach()
 
 
-def trace_for(net: Network, images: Images, keys: list[str], picture: Images | None = None) -> Trace:
+def trace_for(net: Network, images: Images, keys: list[str], picture: Pictures | None = None) -> Trace:
     """A trace of whole points without the checks of ``Network.trace``: for loops over checked images.
 
     ``picture`` is what the images were made from, where they are an augmentation of it.
@@ -111,7 +111,8 @@ def mean_gradient(
     images = constant(images).to(net.device)
     score = torch.zeros(len(images), dtype=torch.float64)
     mean = torch.zeros_like(images, dtype=torch.float64, device="cpu")
-    together = max(1, chunk // len(images))
+    # Images that depend on one another must not meet their own copies.
+    together = max(1, chunk // len(images)) if objective.group else 1
     for done, batch in _batches(path(images), together):
         stacked = torch.cat([image for _, image in batch])
         scores, gradients = raw_gradient(net, stacked, objective.select([*range(len(images))] * len(batch)))

@@ -13,6 +13,9 @@ from torch import Tensor
 Images: TypeAlias = Float[Tensor, "n c h w"]
 """A batch of images in [0, 1]."""
 
+Pictures: TypeAlias = Float[Tensor, "n d h w"]
+"""What is moved and drawn: images, or images with an alpha channel as the last."""
+
 Scores: TypeAlias = Float[Tensor, " n"]
 """One number an image; never averaged over the batch."""
 

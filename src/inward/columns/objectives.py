@@ -1,26 +1,31 @@
 """Objectives: what is asked of the network. ``Trace -> (N,)``, always maximized.
 
 An objective is frozen data, names the addresses that it needs, and is closed under ``+``, ``-`` and
-``number *``. The batch is never averaged: image i's score depends on image i alone. A penalty is
-an objective that is subtracted.
+``number *``. The batch is never averaged: image i's score depends on image i alone, or on its group.
+A penalty is an objective that is subtracted.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from inward.errors import CallError
-from inward.network.address import parse
+from inward.network.address import Address, parse
 from inward.network.network import Network
-from inward.network.trace import Trace
+from inward.network.trace import Trace, point_key
 from inward.types import Logits, Scores, Size
+
+Kind: TypeAlias = Literal["auto", "neuron", "channel", "sum", "energy", "score", "probability"]
+"""What may be asked of an address, see :func:`at`."""
 
 
 class Objective(ABC):
@@ -37,7 +42,7 @@ class Objective(ABC):
 
     @property
     def group(self) -> int:
-        """How many neighboring images of a batch depend on one another: 1, each on itself alone."""
+        """How many neighboring images of a batch depend on one another: 1, each on itself alone; 0, all of them."""
         return 1
 
     def select(self, images: Sequence[int]) -> Objective:
@@ -80,7 +85,8 @@ class Weighted(Objective):
 
     @property
     def group(self) -> int:
-        return max(part.group for _, part in self.terms)
+        # Groups of 2 and of 3 are whole in groups of 6; what needs the whole batch (0) needs it in any company.
+        return math.lcm(*(part.group for _, part in self.terms))
 
     def select(self, images: Sequence[int]) -> Objective:
         return Weighted(tuple((weight, part.select(images)) for weight, part in self.terms))
@@ -93,7 +99,7 @@ def _terms(objective: Objective) -> tuple[tuple[float, Objective], ...]:
     return objective.terms if isinstance(objective, Weighted) else ((1.0, objective),)
 
 
-def _wide(value: Tensor) -> Tensor:
+def wide(value: Tensor) -> Tensor:
     """Half precision is for the network; sums over pixels and positions are made in float32."""
     return value if value.dtype in (torch.float32, torch.float64) else value.float()
 
@@ -130,15 +136,58 @@ class Channel(_OfUnit):
         return value.flatten(1).mean(1) if value.ndim > 1 else value
 
 
+@dataclass(frozen=True)
+class ChannelSum(_OfUnit):
+    """The sum of a channel over its positions: ``POINT/UNIT``; its scale grows with the image, that of the mean not."""
+
+    def __call__(self, trace: Trace) -> Scores:
+        value = _of_unit(trace, self.address)
+        return value.flatten(1).sum(1) if value.ndim > 1 else value
+
+
 def _of_unit(trace: Trace, address: str) -> Tensor:
     """What a unit holds: (N, Y, X) on a grid, (N,) for one number."""
     parsed = parse(address)
     if parsed.unit is None and parsed.label is None:
         raise CallError(f"'{address}' is a whole point; name a unit of it, for example {address}/0")
-    value = _wide(trace[address])
+    value = wide(trace[address])
     if value.ndim not in (1, 3):
         raise CallError(f"'{address}' holds {tuple(value.shape[1:])} numbers an image, which are not a grid (Y, X)")
     return value
+
+
+class OfPoint(Objective):
+    """Something of all the units of a point; what is derived from this has the field ``point``."""
+
+    point: str
+
+    def __post_init__(self) -> None:
+        parsed = parse(self.point)
+        if parsed.unit is not None or parsed.label is not None:
+            whole = f"{type(self).__name__} is of a whole point, and '{self.point}' is a unit of one"
+            raise CallError(f"{whole}; give '{point_key(parsed)}'")
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return (self.point,)
+
+
+@dataclass(frozen=True)
+class Energy(OfPoint):
+    """The mean of the squares of all numbers of a point (class tokens too): whatever is there becomes more.
+
+    DeepDream: Mordvintsev, Olah and Tyka, "Inceptionism: going deeper into neural networks", 2015.
+
+    Raises CallError where it is not known which axis of the point is the batch.
+    """
+
+    point: str
+
+    def __call__(self, trace: Trace) -> Scores:
+        axes = trace.layout(self.point).axes
+        if "n" not in axes:
+            raise CallError(f"which axis of '{self.point}' is the batch is not known; choose a point beside it")
+        return wide(trace[self.point]).movedim(axes.index("n"), 0).square().flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
@@ -157,7 +206,7 @@ class _OfClasses(Objective):
 
     def logits(self, trace: Trace) -> tuple[Logits, Tensor]:
         """The logits and the index of every image's class."""
-        logits = _wide(trace[self.addresses[0]])
+        logits = wide(trace[self.addresses[0]])
         if logits.ndim != 2:
             raise CallError(f"the output has the shape {tuple(logits.shape)}; class scores need (N, classes)")
         index = torch.tensor(self.classes, device=logits.device)
@@ -176,6 +225,20 @@ class ClassScore(_OfClasses):
     def __call__(self, trace: Trace) -> Scores:
         logits, index = self.logits(trace)
         return logits.gather(1, index[:, None])[:, 0]
+
+
+@dataclass(frozen=True)
+class Probability(_OfClasses):
+    """The probability of a class, softmax(z)_y; to look at, rarely to climb.
+
+    It rises most easily by lowering the logits of other classes, so that a picture need not show its
+    own (Simonyan, Vedaldi and Zisserman, "Deep inside convolutional networks", 2013), and its
+    gradient vanishes where the network is sure. ClassScore has neither fault.
+    """
+
+    def __call__(self, trace: Trace) -> Scores:
+        logits, index = self.logits(trace)
+        return logits.softmax(1).gather(1, index[:, None])[:, 0]
 
 
 @dataclass(frozen=True)
@@ -199,48 +262,53 @@ class Margin(_OfClasses):
         return others - logits.gather(1, index[:, None])[:, 0]
 
 
-@dataclass(frozen=True)
-class _OfPixels(Objective):
-    """Something of the image itself; nothing of the network is needed."""
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        return ()
+def interpolate(first: Objective, second: Objective, share: float) -> Objective:
+    """``(1 - share) * first + share * second``, for a share in [0, 1]. Raises CallError for another share."""
+    if not 0 <= share <= 1:
+        raise CallError(f"the share of the second objective is in 0 to 1, not {share:g}")
+    return (1 - share) * first + share * second
 
 
-@dataclass(frozen=True)
-class L2(_OfPixels):
-    """The sum of the squares of an image's pixels, ||x||^2; a penalty, to be subtracted."""
+def at(network: Network, address: str, size: Size | None = None, kind: Kind = "auto") -> Objective:
+    """The objective that an address means.
 
-    def __call__(self, trace: Trace) -> Scores:
-        return _wide(trace.picture).square().flatten(1).sum(1)
-
-
-@dataclass(frozen=True)
-class TotalVariation(_OfPixels):
-    """The sum of the absolute differences of neighboring pixels (anisotropic); a penalty, to be subtracted."""
-
-    def __call__(self, trace: Trace) -> Scores:
-        images = _wide(trace.picture)
-        down, right = images.diff(dim=2), images.diff(dim=3)
-        return down.abs().flatten(1).sum(1) + right.abs().flatten(1).sum(1)
-
-
-def at(network: Network, address: str, size: Size | None = None) -> Objective:
-    """The objective that an address means: a class score, a neuron, or the mean of a channel.
+    | address        | auto                                  | or                          |
+    | -------------- | ------------------------------------- | --------------------------- |
+    | class:NAME     | score (the logit)                     | probability                 |
+    | POINT/UNIT@Y,X | neuron                                |                             |
+    | POINT/UNIT     | channel (the mean over its positions) | sum, neuron (at the center) |
+    | POINT          | energy                                |                             |
 
     ``size`` is the height and width of the images to come, by default the network's own.
 
-    Raises CallError for an address that names no unit or nothing in this network.
+    Raises CallError for an address that names nothing in this network, for ``class`` without a name,
+    and for a kind that the address does not have.
     """
     parsed = network.resolve(address, size)
-    if parsed.output is not None:
-        if parsed.unit is None:
-            raise CallError("'class' is all classes; name one, for example class:281 or class:tabby")
-        return ClassScore(parsed.unit, parsed.output)
+    if parsed.output is not None and parsed.unit is None:
+        raise CallError("'class' is all classes; name one, for example class:281 or class:tabby")
+    known = _kinds(parsed)
+    if kind == "auto":
+        return next(iter(known.values()))
+    if kind not in known:
+        unit = "" if parsed.output is not None or parsed.unit is not None else f", or name a unit, {address}/0"
+        raise CallError(f"there is no '{kind}' of '{address}'; write {' or '.join(known)}{unit}")
+    return known[kind]
+
+
+def _kinds(parsed: Address) -> dict[str, Objective]:
+    """What can be asked of an address; first what it means by itself."""
+    name = str(parsed)
     if parsed.unit is None:
-        raise CallError(f"'{address}' is a whole point; name a unit of it, for example {address}/0")
-    return Channel(str(parsed)) if parsed.place is None else Unit(str(parsed))
+        return {"energy": Energy(name)}
+    if parsed.output is not None:
+        return {
+            "score": ClassScore(parsed.unit, parsed.output),
+            "probability": Probability(parsed.unit, parsed.output),
+        }
+    if parsed.place is not None:
+        return {"neuron": Unit(name)}
+    return {"channel": Channel(name), "sum": ChannelSum(name), "neuron": Unit(name)}
 
 
 def classes_of(network: Network, addresses: Sequence[str], size: Size | None = None) -> tuple[int, ...]:

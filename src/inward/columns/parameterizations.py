@@ -5,39 +5,21 @@ The law, where it is invertible: ``image(init(x)) = x``. The first axis of every
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from inward.columns.cppn import CPPN
+from inward.columns.maco import MACO
+from inward.columns.parameters import Parameterization
+from inward.columns.pyramid import LaplacianPyramid
+from inward.columns.spectrum import frequencies
+from inward.columns.squashing import check_edge, squash, unsquash
 from inward.errors import CallError
-from inward.types import Images
-
-# Square root of the covariance of the colors of natural images (ImageNet), Olah et al. 2017.
-_COLOR = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
-
-
-class Parameterization(ABC):
-    """A pair of functions."""
-
-    @property
-    def pixels(self) -> bool:
-        """Whether the parameters are the image, so that constraints can be kept exactly."""
-        return False
-
-    @abstractmethod
-    def init(self, images: Images, seeds: Sequence[int] = ()) -> list[Tensor]:
-        """The parameters of these images; what an image does not tell is drawn from its seed."""
-
-    @abstractmethod
-    def image(self, parameters: list[Tensor], like: Images) -> Images:
-        """The pictures, of the batch, size, dtype and device of ``like``."""
-
-    def opaque(self, images: Images) -> Images:
-        """The pictures as a network can take them, also where they have an alpha channel."""
-        return images
+from inward.types import Images, Size
 
 
 @dataclass(frozen=True)
@@ -71,35 +53,40 @@ class Fourier(Parameterization):
     edge: float = 1e-4
 
     def __post_init__(self) -> None:
-        if not 0 < self.edge < 0.5:
-            raise CallError(f"the edge is between 0 and 0.5, not {self.edge}")
+        check_edge(self.edge)
 
     def init(self, images: Images, seeds: Sequence[int] = ()) -> list[Tensor]:
-        inside = images.detach().clamp(self.edge, 1 - self.edge)
-        plain = torch.logit(inside)
-        color = self._color(images)
-        if color is not None:
-            plain = torch.einsum("dc,nchw->ndhw", torch.linalg.inv(color), plain)
-        spectrum = torch.fft.rfft2(plain) / self._scale(images)
-        return [torch.view_as_real(spectrum).contiguous()]
+        plain = unsquash(images, self.edge, self.decorrelate)
+        return [torch.view_as_real(torch.fft.rfft2(plain) / self._scale(images)).contiguous()]
 
     def image(self, parameters: list[Tensor], like: Images) -> Images:
         spectrum = torch.view_as_complex(parameters[0]) * self._scale(like)
-        plain = torch.fft.irfft2(spectrum, s=like.shape[2:])
-        color = self._color(like)
-        if color is not None:
-            plain = torch.einsum("cd,ndhw->nchw", color, plain)
-        return torch.sigmoid(plain)
-
-    def _color(self, like: Images) -> Tensor | None:
-        if not self.decorrelate or like.shape[1] != 3:
-            return None
-        matrix = torch.tensor(_COLOR, dtype=like.dtype, device=like.device)
-        return matrix / matrix.norm(dim=0).max()
+        return squash(torch.fft.irfft2(spectrum, s=like.shape[2:]), self.decorrelate)
 
     def _scale(self, like: Images) -> Tensor:
-        height, width = like.shape[2:]
-        fy = torch.fft.fftfreq(height, dtype=like.dtype, device=like.device)[:, None]
-        fx = torch.fft.rfftfreq(width, dtype=like.dtype, device=like.device)[None, :]
-        frequency = (fy.square() + fx.square()).sqrt().clamp_min(1 / max(height, width))
-        return (height * width) ** 0.5 / frequency**self.decay
+        return _shares((like.shape[2], like.shape[3]), self.decay, like.dtype, like.device)
+
+
+@lru_cache(maxsize=8)
+def _shares(size: Size, decay: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``sqrt(H W) / f^decay``, (H, W // 2 + 1)."""
+    # A constant made in inference mode could not be used in a later backward pass.
+    with torch.inference_mode(False), torch.no_grad():
+        return (size[0] * size[1]) ** 0.5 / frequencies(size, dtype, device) ** decay
+
+
+KINDS: dict[str, type[Parameterization]] = {
+    "fourier": Fourier,
+    "pixels": Pixels,
+    "cppn": CPPN,
+    "maco": MACO,
+    "pyramid": LaplacianPyramid,
+}
+"""The parameterizations that need no more than a name."""
+
+
+def parameterization(name: str) -> Parameterization:
+    """The parameterization of this name, with its defaults. Raises CallError for an unknown one."""
+    if name not in KINDS:
+        raise CallError(f"there is no parameterization '{name}'; there are {', '.join(KINDS)}")
+    return KINDS[name]()

@@ -5,11 +5,16 @@ An optimizer minimizes; ``ascend`` hands it the negative gradient, and that is t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from inward.errors import CallError
+from inward.types import Images
 
 Step: TypeAlias = Callable[[Sequence[Tensor]], torch.optim.Optimizer]
 
@@ -56,3 +61,57 @@ def gradient(lr: float) -> Step:
 def adam(lr: float, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> Step:
     """Adam. Kingma and Ba, 2015."""
     return lambda parameters: torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps)
+
+
+def blurred_gradient(lr: float, *, every: int, sigma: float) -> Step:
+    """Plain gradient ascent, ``x + r g``, and a Gaussian blur of the picture after every so many steps.
+
+    r is constant, and set for each image by its first gradient that is not 0, so that this moves
+    pixels by ``lr`` in the root mean square: a rate that suits a network would be off by thousands
+    for another whose scores have another scale.
+
+    Yosinski et al., "Understanding neural networks through deep visualization", 2015. ``every`` 0: no blur.
+    """
+    if every < 0 or not (sigma >= 0 and math.isfinite(sigma)):
+        raise CallError(
+            f"a blur comes every 1 step or more (0: never) and is 0 pixels wide or more, not {every}, {sigma}"
+        )
+    return lambda parameters: _BlurredGradient(parameters, lr, every, sigma)
+
+
+class _BlurredGradient(torch.optim.Optimizer):
+    def __init__(self, parameters: Sequence[Tensor], lr: float, every: int, sigma: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+        self._every, self._sigma, self._done = every, sigma, 0
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self._done += 1
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.sub_(self._rate(parameter, parameter.grad, group["lr"]) * parameter.grad)
+                if self._every and self._sigma and self._done % self._every == 0:
+                    parameter.copy_(gaussian_blur(parameter, self._sigma))
+
+    def _rate(self, parameter: Tensor, gradient: Tensor, lr: float) -> Tensor:
+        length = gradient.square().flatten(1).mean(1).sqrt()
+        state = self.state[parameter]
+        known = state.setdefault("rate", torch.zeros_like(length))
+        new = torch.where(length > 0, lr / torch.where(length > 0, length, 1), 0)
+        state["rate"] = torch.where(known > 0, known, new)
+        return state["rate"].view(-1, *[1] * (parameter.ndim - 1))
+
+
+def gaussian_blur(images: Images, sigma: float) -> Images:
+    """Each channel blurred, over 4 sigma to each side; beyond the border the picture is mirrored, as far as it goes."""
+    for dim in (2, 3):
+        reach = min(max(1, math.ceil(4 * sigma)), images.shape[dim] - 1)
+        if sigma == 0 or reach == 0:
+            continue
+        offsets = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
+        weights = torch.exp(-0.5 * (offsets / sigma).square())
+        kernel = (weights / weights.sum()).view(1, 1, *((-1, 1) if dim == 2 else (1, -1)))
+        planes = images.flatten(0, 1)[:, None]
+        margins = (0, 0, reach, reach) if dim == 2 else (reach, reach, 0, 0)
+        images = F.conv2d(F.pad(planes, margins, mode="reflect"), kernel)[:, 0].view_as(images)
+    return images

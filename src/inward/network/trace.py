@@ -10,7 +10,7 @@ from torch import Tensor
 from inward.errors import CallError
 from inward.network.address import Address
 from inward.network.layout import Layout
-from inward.types import Images
+from inward.types import Images, Pictures
 
 if TYPE_CHECKING:
     from inward.network.network import Network
@@ -26,7 +26,7 @@ class Trace(Mapping[str, Tensor]):
     """
 
     def __init__(
-        self, network: Network, images: Images, values: dict[str, Tensor], picture: Images | None = None
+        self, network: Network, images: Images, values: dict[str, Tensor], picture: Pictures | None = None
     ) -> None:
         self.images = images
         self.picture = images if picture is None else picture
@@ -52,11 +52,15 @@ class Trace(Mapping[str, Tensor]):
     def split(self, size: int = 1) -> list[Trace]:
         """The traces of every ``size`` neighboring images."""
         images, pictures = self.images.split(size), self.picture.split(size)
-        parts = {key: value.split(size) for key, value in self._values.items()}
+        parts = {key: value.split(size, self._batch_axis(key)) for key, value in self._values.items()}
         return [
             Trace(self._network, images[i], {key: part[i] for key, part in parts.items()}, pictures[i])
             for i in range(len(images))
         ]
+
+    def _batch_axis(self, key: str) -> int:
+        axes = self.layout(key).axes
+        return axes.index("n") if "n" in axes else 0
 
     def _value(self, parsed: Address, asked: str) -> Tensor:
         key = point_key(parsed)
