@@ -209,7 +209,8 @@ def test_visualize_and_rerun(tmp_path: Path) -> None:
     assert again.status == 0, again.err
     first, *rest = again.out.splitlines()
     assert first == str(out / "conv2-3-1-1-rerun")
-    assert rest == [f"  {name}: identical" for name in ("final", "history", "images", "redirected")]
+    told_apart = ("final", "history", "images", "passes", "redirected", "snapshots", "variants", "variants_final")
+    assert rest == [f"  {name}: identical" for name in told_apart]
     other = inward("rerun", folder / "manifest.json", "--out", tmp_path / "other")
     assert other.out.splitlines()[0] == str(tmp_path / "other")
     assert Image.open(tmp_path / "other" / "picture.png").tobytes() == Image.open(folder / "picture.png").tobytes()
@@ -282,7 +283,7 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
     running.send_signal(signal.SIGINT)
     assert running.communicate(timeout=30)[0] == b""
     assert running.returncode == 130
-    assert b"inward: stopped; finished results are kept" in rest_of(theirs)
+    assert b"inward: stopped; 0 of 2 pictures are there, and the same command goes on" in rest_of(theirs)
     assert list(tmp_path.rglob("*")) == []
 
 

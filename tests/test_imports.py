@@ -15,7 +15,7 @@ import inward
 SOURCE = Path(inward.__file__).parent
 HEAVY = (
     *("matplotlib", "jax", "ray", "sklearn", "skimage", "torchvision", "timm"),
-    *("fastapi", "starlette", "uvicorn", "rich", "cyclopts", "onnx"),
+    *("av", "fastapi", "starlette", "uvicorn", "rich", "cyclopts", "onnx"),
 )
 # Each may import the layers named here (and itself); errors, types and version anybody may.
 LAYERS: dict[str, set[str]] = {
@@ -25,14 +25,17 @@ LAYERS: dict[str, set[str]] = {
     "ascent": {"columns", "network", "gradient"},
     "runs.record": {"network"},
     "results": {"network", "runs.record", "runs.folder", "notebook"},
-    "methods": {"columns", "network", "gradient", "ascent", "results", "runs.record"},
+    "methods": {"columns", "network", "gradient", "ascent", "pictures", "results", "runs.record"},
     "pictures": {"network"},
+    "studies": {"draw", "network", "pictures"},
     "draw": set(),
     "nets": set(),
     "figures": {"draw", "network", "results"},
     "architecture": {"network"},
     "notebook": {"draw", "figures", "results"},
     "runs.folder": {"draw", "figures", "methods", "network", "results", "runs.record"},
+    "runs.film": {"ascent", "draw", "runs.folder"},
+    "atlas": {"ascent", "draw", "methods", "network", "results", "runs.film", "runs.folder", "runs.record"},
     "runs": {"methods", "network", "results", "runs.folder", "runs.record"},
     "terminal": set(),
 }
@@ -40,7 +43,7 @@ ANYBODY = {"errors", "types", "version"}
 # What only a save or a notebook needs is imported by the method that needs it, not with the module.
 LATE = {("results", "runs.folder"), ("results", "notebook")}
 # What users enter by; no layer above may import them.
-INTERFACES = {"cli", "commands", "options", "demo", "__main__", "__init__"}
+INTERFACES = {"cli", "commands", "options", "atlas_command", "demo", "study", "__main__", "__init__"}
 
 
 def layer_of(module: str) -> str:

@@ -80,7 +80,6 @@ def test_targets_are_named(net: Network) -> None:
             {"target": "second/5", "score": "cross-entropy"},
             "cross-entropy is a score of a class, and 'second/5' is none",
         ),
-        ({"target": "second"}, "name a unit of it, for example second/0"),
         ({"target": "secnod/5"}, "the nearest: second"),
         ({"target": "second/8"}, "no unit 8 in second; it has 8, 0 to 7"),
         ({"target": "second/0@9,0"}, "9,0"),

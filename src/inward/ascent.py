@@ -35,7 +35,7 @@ from inward.network.hooks import HookGraph
 from inward.network.modes import ordinary
 from inward.network.network import Network
 from inward.network.trace import Trace
-from inward.types import Images, Scores
+from inward.types import Images, Pictures, Scores, Size
 
 Reached: TypeAlias = Callable[[Trace], Tensor]
 
@@ -53,7 +53,7 @@ class Pass:
     done: int
     total: int
     scores: Scores
-    images: Callable[[], Images]
+    images: Callable[[], Pictures]
 
 
 OnPass: TypeAlias = Callable[[Pass], None]
@@ -75,6 +75,8 @@ class Row:
             image that has is moved ``extra`` more times and then left alone.
         extra: passes after the goal.
         plateau: when a score counts as settled; the image then leaves the batch. None: never.
+        prepare: gives the network that the passes run on, for images of a size: the same function, faster
+            (``inward.network.lean``). The final scores are always the network's own.
         redirect: at least this many passes with redirected ReLU gradients, so that a dead unit wakes
             (and further ones whenever an image gets no gradient at all).
     """
@@ -89,6 +91,7 @@ class Row:
     reached: Reached | None = None
     extra: int = 0
     plateau: Plateau | None = None
+    prepare: Callable[[Network, Size], Network] | None = None
     redirect: int = 0
 
     def __post_init__(self) -> None:
@@ -130,7 +133,7 @@ class Ascent:
         redirected: (N,), in how many of the passes that moved it the ReLU gradients were redirected.
     """
 
-    images: Images
+    images: Pictures
     start: Images
     scores: Tensor
     final: Scores
@@ -169,6 +172,10 @@ def ascend(
         return _Loop(net, row, like, seeds, seed).run(on_pass)
 
 
+def _redirect(net: Network) -> Network:
+    return net.edit(redirect_relus)
+
+
 @dataclass(frozen=True, eq=False)
 class _Look:
     """What the network says of the images before a pass: ``redirected`` tells whose gradient is."""
@@ -188,7 +195,8 @@ class _Loop:
         self.keys = keys_of(net, row.objective, self.size)
         with torch.no_grad():
             self.start = self._project(start) if row.parameterization.pixels else start
-        self.redirected = net.edit(redirect_relus) if self._redirects() else None
+        self.fast = net if row.prepare is None else row.prepare(net, self.size)
+        self.redirected = self.fast.derived("redirected", _redirect) if self._redirects() else None
         self.parameters = row.parameterization.init(self.start, seeds)
         for parameter in self.parameters:
             parameter.requires_grad_(True)
@@ -229,11 +237,11 @@ class _Loop:
         return Ascent(images, self.start, scores, final, self.steps, reached, self.helped)
 
     @torch.no_grad()
-    def _pictures(self) -> Images:
+    def _pictures(self) -> Pictures:
         return self.row.parameterization.image(self.parameters, self.like).detach()
 
     @torch.no_grad()
-    def _judge(self, images: Images) -> tuple[Scores, Tensor]:
+    def _judge(self, images: Pictures) -> tuple[Scores, Tensor]:
         """The objective on the pictures as they are, and whether the goal is reached."""
         trace = trace_for(self.net, self.row.parameterization.opaque(images), self.keys, images)
         reached = self._reached(trace)
@@ -285,7 +293,7 @@ class _Loop:
         if self.redirected is not None and index < self.row.redirect:
             return replace(self._look_at(self.redirected), redirected=torch.ones(len(self.like), dtype=torch.bool))
         state = self.generator.get_state()
-        look = self._look_at(self.net)
+        look = self._look_at(self.fast)
         if self.row.redirect == 0:
             return look
         dead = torch.stack([g.flatten(1).eq(0).all(1) for g in look.gradients]).all(0) & ~self.frozen.to(
@@ -322,7 +330,8 @@ class _Loop:
             where = self.present.to(like.device)
             parameters, like = [p[where] for p in parameters], like[where]
         image = self.row.parameterization.image(parameters, like)
-        shown = image if self.row.augmentation is None else self.row.augmentation(image, self.generator)
+        augmentation = self.row.augmentation
+        shown = self.row.parameterization.opaque(image) if augmentation is None else augmentation(image, self.generator)
         trace = trace_for(net, shown, self.keys, image)
         scores = self.objective(trace)
         gradients: Sequence[Tensor | None] = [None] * len(parameters)

@@ -167,8 +167,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(str(error), 2)
     except InwardError as error:
         return _fail(str(error), 1)
-    except KeyboardInterrupt:
-        return _fail("stopped; finished results are kept", 130)
+    except KeyboardInterrupt as stop:
+        return _fail(str(stop) or "stopped; finished results are kept", 130)
     except BrokenPipeError:
         sys.stderr.close()
         return 0

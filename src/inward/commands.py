@@ -12,18 +12,22 @@ from cyclopts import Group, Parameter
 from docstring_parser import parse as parse_docstring
 from rich.progress import Progress
 
+from inward.atlas import unique_names
+from inward.atlas_command import atlas_options, run_atlas
 from inward.errors import CallError
 from inward.methods.table import TABLE, Method
 from inward.network.network import Network
 from inward.options import Shared, as_number, as_whole
 from inward.pictures import find, read
 from inward.results import Result, describe
-from inward.runs.folder import folder_name, free_name
+from inward.runs.folder import free_name
 from inward.terminal import answer, note, progress_bar
 
 _METHOD = Group("Method", sort_key=10)
 _CONVERTERS: dict[Any, Callable[..., Any]] = {float: as_number, int: as_whole}
 _INTERNAL = {"on_pass", "size", "seed"}
+# What a method takes as one or several, and a command as one word.
+_WORDS = {"target", "start"}
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "show": (
         "inward show torchvision/resnet50",
@@ -43,7 +47,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "visualize": (
         "inward visualize torchvision/resnet50 layer3/17 class:ostrich --out out",
-        "inward visualize inward/inception_v1 mixed4a/97 --weights v1.safetensors",
+        "inward visualize inward/inception_v1 mixed4a/0:64 --weights v1.safetensors",
+        "inward visualize torchvision/vgg16 features.28/10 --diverse 4 --video mp4",
+        "inward visualize torchvision/vgg16 class:9 --method class-visualization",
     ),
     "rerun": ("inward rerun out/mixed4a-97/manifest.json",),
     "methods": ("inward methods",),
@@ -71,6 +77,8 @@ def command(family: str) -> Callable[..., int]:
         if not options["things"]:
             raise CallError(f"there is nothing to {family}; name {_WHAT[row.takes]}")
         chosen = _chosen(row, rows, options, set(set_options))
+        if row.takes == "addresses":
+            return run_atlas(row, options, chosen)
         return _run(row, options["model"], options["things"], options["shared"], options["out"], chosen)
 
     run.__name__ = family
@@ -80,12 +88,17 @@ def command(family: str) -> Callable[..., int]:
     return run
 
 
-_WHAT = {"images": "one or more pictures, or a folder of them", "addresses": "one or more units, such as mixed4a/97"}
+_WHAT = {
+    "images": "one or more pictures, or a folder of them",
+    "addresses": "one or more units, such as mixed4a/97, mixed4a/0:64 or mixed4a/*",
+}
 
 
 def _help(rows: list[Method]) -> str:
     lines = [f"{rows[0].question}", ""]
-    lines += [f"{row.name}: {inspect.getdoc(row.function).splitlines()[0]}\n" for row in rows]  # type: ignore[union-attr]
+    for row in rows:
+        lines.append(f"{row.name}: {(inspect.getdoc(row.function) or '').splitlines()[0]}\n")
+        lines += [f"{row.question}\n"] if row is not rows[0] else []
     return "\n".join(lines).replace("``", "")
 
 
@@ -126,6 +139,8 @@ def _parameters(rows: list[Method]) -> list[inspect.Parameter]:
     found.append(
         kind("out", kind.KEYWORD_ONLY, default=Path("inward-out"), annotation=Annotated[Path, Parameter(help=_OUT)])
     )
+    if rows[0].takes == "addresses":
+        found += atlas_options()
     found.append(kind("shared", kind.KEYWORD_ONLY, default=Shared(), annotation=Shared))
     return found
 
@@ -147,7 +162,7 @@ def _options(row: Method) -> list[inspect.Parameter]:
         settings: dict[str, Any] = {"group": _METHOD, "help": text, "show_default": _shown}
         if hint in _CONVERTERS:
             settings["converter"] = _CONVERTERS[hint]
-        if parameter.name == "target":
+        if parameter.name in _WORDS:
             hint = str | None if parameter.default is None else str
         found.append(parameter.replace(annotation=Annotated[hint, Parameter(**settings)]))
     return found
@@ -164,24 +179,24 @@ def _chosen(row: Method, rows: list[Method], options: dict[str, Any], given: set
     others = {p.name for r in rows for p in _options(r)} - own
     if given & others:
         raise CallError(f"{row.name} has no option --{sorted(given & others)[0].replace('_', '-')}")
-    return {name: options[name] for name in own}
+    # Those that were not set have the method's own defaults.
+    return {name: options[name] for name in own & given}
 
 
 def _run(row: Method, model: str, things: Sequence[str], shared: Shared, out: Path, options: dict[str, Any]) -> int:
-    # A picture is found, and an address looked up, before any work is done.
-    files = find(things) if row.takes == "images" else []
+    # A picture is found before any work is done.
+    files = find(things)
     net = shared.network(model)
-    names = _unique([f.stem for f in files] if files else [str(net.resolve(thing)) for thing in things])
+    names = unique_names([f.stem for f in files])
     if "seed" in inspect.signature(row.function).parameters:
         options["seed"] = shared.seed
     with progress_bar() as bar:
         task = bar.add_task(row.name, total=len(names))
         for start in range(0, len(names), _BATCH):
             batch = slice(start, start + _BATCH)
-            inputs: Any = read(files[batch], net).to(net.device) if files else list(things[batch])
-            result = _compute(row, net, inputs, options, bar)
+            result = _compute(row, net, read(files[batch], net).to(net.device), options, bar)
             for index, name in enumerate(names[batch]):
-                one = _with_input(result[index], files[batch][index] if files else None)
+                one = _with_input(result[index], files[batch][index])
                 folder = one.save(out / free_name(out, name, row.name))
                 answer(bar, f"{folder}  {describe(one.measures())}")
                 for text in one.notes():
@@ -205,21 +220,7 @@ def _compute(row: Method, net: Network, inputs: Any, options: dict[str, Any], ba
         bar.remove_task(task)
 
 
-def _with_input(result: Result, file: Any) -> Result:
+def _with_input(result: Result, file: Path) -> Result:
     """The record of a result made from a file names it."""
-    if file is None:
-        return result
     images = {**result.record.inputs.get("images", {}), "file": str(Path(file).resolve())}
     return replace(result, record=replace(result.record, inputs={"images": images}))
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    """A folder's name for each; told apart by a number, also where a file system ignores the case."""
-    found: dict[str, str] = {}
-    for name in map(folder_name, names):
-        count, unique = 1, name
-        while unique.casefold() in found:
-            count += 1
-            unique = f"{name}-{count}"
-        found[unique.casefold()] = unique
-    return list(found.values())

@@ -53,6 +53,17 @@ def _(result: Perturbation) -> dict[str, Image.Image]:
 @figures.register
 def _(result: Visualization) -> dict[str, Image.Image]:
     found = {"picture.png": draw.to_picture(result.images[0])}
+    if result.variants.shape[1]:
+        pictures = [draw.to_picture(image) for image in (result.images[0], *result.variants[0])]
+        finals = [result.final[0].item(), *result.variants_final[0].tolist()]
+        found["variants.png"] = draw.grid(pictures, captions=[f"{final:.4g}" for final in finals])
+    if result.snapshots.shape[1]:
+        count = result.snapshots.shape[1]
+        passes = [(i + 1) * int(result.record.parameters["steps"]) // (count + 1) for i in range(count)]
+        captions = [*(f"pass {p}" for p in passes), f"pass {int(result.passes[0])}"]
+        found["snapshots.png"] = draw.grid(
+            [draw.to_picture(image) for image in (*result.snapshots[0], result.images[0])], captions=captions
+        )
     if len(result.history):
         found["scores.png"] = draw.curve(result.history[:, 0], f"{result.addresses[0]}: objective by pass")
     return found

@@ -31,7 +31,7 @@ _DEEP = 65535
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-def read(paths: str | Path | Sequence[str | Path], net: Network) -> Images:
+def read(paths: str | Path | Sequence[str | Path], net: Network, size: Size | None = None) -> Images:
     """Pictures from files, cropped from the center to the network's size.
 
     A picture whose short side is up to 1 / 0.875 times the network's is only cropped; a larger one
@@ -42,6 +42,7 @@ def read(paths: str | Path | Sequence[str | Path], net: Network) -> Images:
     Args:
         paths: one file or several.
         net: gives the size and the number of channels (1: gray, 3: RGB, 4: RGBA).
+        size: another height and width than the network's.
 
     Returns:
         (N, C, H, W) in [0, 1], float32.
@@ -52,7 +53,7 @@ def read(paths: str | Path | Sequence[str | Path], net: Network) -> Images:
     files = [paths] if isinstance(paths, (str, Path)) else list(paths)
     if not files:
         raise CallError("there is no picture to read; name at least one file")
-    return torch.stack([_read_one(Path(file), net.preprocess.channels, net.size) for file in files])
+    return torch.stack([_read_one(Path(file), net.preprocess.channels, size or net.size) for file in files])
 
 
 def find(places: Sequence[str | Path]) -> list[Path]:

@@ -5,13 +5,36 @@ from __future__ import annotations
 import sys
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 
-def progress_bar() -> Progress:
-    """A bar on standard error where that is a terminal, and nothing elsewhere."""
+class _Rate(ProgressColumn):
+    """How many a minute."""
+
+    def __init__(self, of: str) -> None:
+        super().__init__()
+        self._of = of
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if not speed else f"{60 * speed:.1f} {self._of} a minute", style="progress.data.speed")
+
+
+def progress_bar(rate: str = "") -> Progress:
+    """A bar on standard error where that is a terminal, and nothing elsewhere; with the ``rate`` of what is named."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    columns += [_Rate(rate)] if rate else []
+    columns.append(TimeRemainingColumn())
     # Rich would send standard output to the bar's console, and a file that it is redirected to would stay empty.
     return Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=not console.is_terminal)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from inward.errors import CallError
 from inward.methods.attacks import targeted_attack
+from inward.methods.class_visualization import class_visualization
 from inward.methods.saliency import saliency
 from inward.methods.visualize import visualize
 from inward.results import Attribution, Perturbation, Result, Visualization
@@ -56,6 +57,15 @@ TABLE: tuple[Method, ...] = (
         returns=Visualization,
         question="What does this unit look for?",
         paper="Olah, Mordvintsev and Schubert 2017, doi:10.23915/distill.00007",
+    ),
+    Method(
+        name="class-visualization",
+        command="visualize",
+        function=class_visualization,
+        takes="addresses",
+        returns=Visualization,
+        question="What does this class look like, by the classic recipe?",
+        paper="Simonyan, Vedaldi and Zisserman 2013, arXiv:1312.6034; Yosinski et al. 2015, arXiv:1506.06579",
     ),
 )
 

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import fields
+from typing import Any, Literal
 
-import torch
-
-from inward.ascent import OnPass, Row, ascend
-from inward.columns.augmentations import standard
-from inward.columns.constraints import Box
-from inward.columns.objectives import Objective, at
-from inward.columns.parameterizations import Fourier, Pixels
-from inward.columns.starts import Noise
-from inward.columns.steps import adam
+from inward.ascent import OnPass
+from inward.columns.objectives import Kind
 from inward.errors import CallError
+from inward.methods.recipe import Recipe, names_of, picture_seed, planned
+from inward.methods.rendering import Job, passes_kept, visualization
 from inward.network.network import Network
-from inward.network.trace import Trace
 from inward.results import Visualization
 from inward.runs.record import record
-from inward.types import Scores, Size
-
-
-@dataclass(frozen=True)
-class _Each(Objective):
-    """A batch in which every picture has an objective of its own."""
-
-    parts: tuple[Objective, ...]
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(a for part in self.parts for a in part.addresses))
-
-    def __call__(self, trace: Trace) -> Scores:
-        return torch.stack([part(trace)[i] for i, part in enumerate(self.parts)])
+from inward.types import Size
 
 
 def visualize(
@@ -45,64 +24,113 @@ def visualize(
     *,
     size: Size | None = None,
     steps: int = 256,
-    parameterization: Literal["fourier", "pixels"] = "fourier",
-    lr: float = 0.03,
-    augment: bool = True,
+    objective: Kind = "auto",
+    negative: bool = False,
+    parameterization: Literal["fourier", "pixels", "cppn", "maco", "pyramid"] = "fourier",
+    transparent: bool = False,
+    augment: Literal["standard", "crops", "color", "none"] = "standard",
+    start: str | list[str] = "noise",
+    diverse: int = 1,
+    diversity: float = 1.0,
+    settle: float = 0.0,
+    snapshots: int = 0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    tv: float = 0.0,
+    blur: float = 0.0,
+    lr: float | None = None,
     redirect: int = 16,
+    precision: Literal["auto", "full", "mixed"] = "auto",
+    batch: int | None = None,
     seed: int = 0,
     on_pass: OnPass | None = None,
 ) -> Visualization:
     """Pictures that excite units most: gradient ascent from noise, through random small changes.
 
     Olah, Mordvintsev and Schubert, "Feature visualization", 2017: a Fourier parameterization with
-    decorrelated colors, jitter, scale and rotation, Adam. Channels maximize the mean over their
-    positions, neurons (POINT/UNIT@Y,X) their activation, classes their logit before softmax.
+    decorrelated colors, jitter, scale and rotation, Adam. As many pictures as there is memory for
+    are made at once; each has its own seed, and is the same alone or among others.
 
     Args:
         net: the network.
-        addresses: one or several units, each a picture; the batch does not change a picture.
+        addresses: units, each a picture: POINT/UNIT, POINT/UNIT@Y,X, POINT (its whole layer), class:NAME,
+            many as POINT/* or POINT/0:64, or a sum such as "mixed4a/97 + 0.5 * mixed4a/3".
         size: height and width in pixels; by default the network's.
-        steps: how often the pictures are moved.
-        parameterization: fourier or pixels.
-        lr: Adam's step; ours (0.05 in the authors' code leaves some channels unsettled).
-        augment: whether the picture must survive jitter, scale and rotation.
+        steps: how often the pictures are moved, at most.
+        objective: what is asked of an address. auto is the mean of a channel over its positions, the activation of
+            a neuron, the energy of a layer, the logit of a class; see inward.columns.objectives.at for the others.
+        negative: whether the pictures excite the unit least instead.
+        parameterization: what is moved; fourier, pixels, cppn (a small network of coordinates), maco (only the phase
+            of a natural spectrum) or pyramid (Laplacian).
+        transparent: whether the picture has an alpha channel too, so that only what matters is opaque.
+        augment: what the picture must survive; standard is jitter, scale and rotation.
+        start: noise, gray, or the file of a picture (from Python: or one for each address).
+        diverse: how many pictures of each unit, unlike one another.
+        diversity: how much being unlike counts, as a share of the score.
+        settle: stop a picture when 32 passes raise its score by less than this share; 0: never before --steps.
+        snapshots: how many pictures of the way are kept.
+        l1: weight of the penalty on the sum of the pixels' distances from gray.
+        l2: weight of the penalty on the sum of the pixels' squares.
+        tv: weight of the penalty on the total variation.
+        blur: weight of the penalty on what a small blur takes away.
+        lr: Adam's step; by default what suits the parameterization (ours).
         redirect: passes with redirected ReLU gradients, which wake dead units; more are added for a
             picture that still gets no gradient.
-        seed: of the noise that each picture starts from, and of the small changes.
+        precision: mixed multiplies in bfloat16, auto does so where the device has it; scores are always exact.
+        batch: how many units at once; by default as many as memory allows. The pictures do not depend on it.
+        seed: of the noise that each picture starts from, together with its address, and of the small changes.
         on_pass: called after every pass with what was done, :class:`inward.ascent.Pass`.
 
     Raises:
-        CallError: for an address that names no unit, or a size that the network cannot take.
+        CallError: for an address that names no unit, options that exclude one another, or a size that the
+            network cannot take.
     """
     started = time.perf_counter()
-    names = [addresses] if isinstance(addresses, str) else list(addresses)
-    if not names:
-        raise CallError("there is nothing to visualize; name at least one unit, for example mixed4a/97")
-    if not (lr > 0 and math.isfinite(lr)):
-        raise CallError(f"lr must be a number above 0, not {lr:g}")
-    height, width = size or net.size
-    objective = _Each(tuple(at(net, name, (height, width)) for name in names))
-    like = torch.zeros(len(names), net.preprocess.channels, height, width, device=net.device)
-    row = Row(
-        objective=objective,
-        step=adam(lr),
-        passes=steps,
-        start=Noise(),
-        parameterization=_parameterization(parameterization),
-        augmentation=standard((height, width)) if augment else None,
-        constraints=(Box(),),
-        redirect=redirect,
+    shape = size or net.size
+    names = names_of(net, addresses, shape)
+    starts = [start] * len(names) if isinstance(start, str) else list(start)
+    if len(starts) != len(names):
+        raise CallError(f"there are {len(starts)} starts for {len(names)} pictures; give one, or one for each")
+    given = {
+        "size": size,
+        "steps": steps,
+        "objective": objective,
+        "negative": negative,
+        "augment": augment,
+        "parameterization": parameterization,
+        "transparent": transparent,
+        "start": starts,
+        "diverse": diverse,
+        "diversity": diversity,
+        "settle": settle,
+        "snapshots": snapshots,
+        "l1": l1,
+        "l2": l2,
+        "tv": tv,
+        "blur": blur,
+        "lr": lr,
+        "redirect": redirect,
+        "precision": precision,
+        "seed": seed,
+    }
+    options = planned(visualize, net, given)
+    if parameterization == "cppn" and any(word != "noise" for word in starts):
+        raise CallError("a cppn picture starts from weights that are drawn, not from an image; use --start noise")
+    settings: dict[str, Any] = {f.name: options[f.name] for f in fields(Recipe)}
+    settings["size"] = shape
+    recipe = Recipe(**settings)
+    job = Job(
+        net=net,
+        size=shape,
+        row=lambda units: recipe.row(net, units),
+        unit=lambda name: recipe.unit(net, name),
+        starts=dict(zip(names, starts, strict=True)),
+        seeds=lambda name: [picture_seed(seed, name, i) for i in range(diverse)],
+        seed=seed,
+        sign=-1 if negative else 1,
+        kept=passes_kept(snapshots, steps),
+        batch=batch,
     )
-    found = ascend(net, row, like, seeds=[seed] * len(names), seed=seed, on_pass=on_pass)
-    resolved = tuple(str(net.resolve(name, (height, width))) for name in names)
-    parameters = {"addresses": list(resolved), "size": [height, width], "steps": steps, "lr": lr, "seed": seed}
-    parameters |= {"parameterization": parameterization, "augment": augment, "redirect": redirect}
-    made = record(net, "feature-visualization", parameters, {}, started)
-    return Visualization(net, made, found.images, resolved, found.final, found.scores, found.redirected)
-
-
-def _parameterization(name: str) -> Fourier | Pixels:
-    known = {"fourier": Fourier(), "pixels": Pixels()}
-    if name not in known:
-        raise CallError(f"there is no parameterization '{name}'; write {' or '.join(known)}")
-    return known[name]
+    found = job.render(names, on_pass)
+    made = record(net, "feature-visualization", {"addresses": names, **options}, {}, started)
+    return visualization(net, made, names, starts, found)

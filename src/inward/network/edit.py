@@ -8,16 +8,17 @@ are all reached.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.nn import functional as F
 
 from inward.network.graph import Graph
 from inward.network.hooks import HookGraph
 from inward.network.layout import PRIME, op_name, sizes
+from inward.network.normalization import local_response_norm
 
 
 def replace(name: str, function: Callable[..., Any]) -> Callable[[fx.GraphModule], None]:
@@ -118,19 +119,14 @@ def _is_zero(value: Any, module: fx.GraphModule) -> bool:
     return name in {"zeros", "zeros_like"} or (filled and _is_zero(value.args[-1], module))
 
 
-def local_response_norm(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
-    """Local response normalization as a banded 1x1 convolution and a power.
-
-    ``x / (k + alpha * mean of x^2 over size neighboring channels) ** beta``, the same formula as
-    ``torch.nn.LocalResponseNorm``, several times faster, and in bfloat16 too (the power in float32).
-    """
-    channels = x.shape[1]
-    index = torch.arange(channels, device=x.device)
-    offset = index[None, :] - index[:, None]
-    band = ((offset >= -(size // 2)) & (offset <= (size - 1) // 2)).to(x.dtype) / size
-    mean = F.conv2d(x * x, band[:, :, None, None])
-    wide = mean if mean.dtype in (torch.float32, torch.float64) else mean.float()
-    return x * torch.exp(torch.log(wide * alpha + k) * -beta).to(x.dtype)
+def hold(module: fx.GraphModule, before: fx.Node, value: Tensor) -> fx.Node:
+    """A new constant of the graph, for the node ``before``."""
+    name = next(n for n in (f"held_{i}" for i in itertools.count()) if not hasattr(module, n))
+    module.register_buffer(name, value.detach())
+    with module.graph.inserting_before(before):
+        node = module.graph.get_attr(name)
+    node.meta["val"] = value
+    return node
 
 
 def rewrite_local_response_norm(module: fx.GraphModule) -> None:

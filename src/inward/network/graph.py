@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import torch
 from torch import Tensor, fx
 
 from inward.network.layout import Layout, op_name
@@ -45,9 +46,16 @@ class Graph:
     """A network at one image size: nodes, the points that name them, the outputs."""
 
     def __init__(
-        self, module: fx.GraphModule, points: dict[str, Point], outputs: Sequence[str], aliases: dict[str, str]
+        self,
+        module: fx.GraphModule,
+        points: dict[str, Point],
+        outputs: Sequence[str],
+        aliases: dict[str, str],
+        half: torch.dtype | None = None,
     ):
         self.module = module
+        # The dtype of products, where it is another than that of the weights (``lean.halve``).
+        self.half = half
         self.points = points
         self.outputs = tuple(outputs)
         self.aliases = aliases
@@ -59,7 +67,7 @@ class Graph:
         wanted = tuple(dict.fromkeys(nodes))
         if wanted not in self._programs:
             self._programs[wanted] = self._cut(wanted)
-        with exact(image.device):
+        with exact(image.device, self.half):
             values = dict(zip(wanted, self._programs[wanted](image), strict=True))
         return tuple(values[n] for n in nodes)
 
@@ -79,7 +87,7 @@ class Graph:
         module = duplicate(self.module)
         edit(module)
         module.graph.lint()
-        return Graph(module, self.points, self.outputs, self.aliases)
+        return Graph(module, self.points, self.outputs, self.aliases, self.half)
 
     def upto(self, names: Sequence[str]) -> Graph:
         """The part that the points need, ending in them (in the order of ``names``)."""
@@ -87,11 +95,15 @@ class Graph:
         keep = {node.name for node in ancestors(ends)}
         points = {k: p for k, p in self.points.items() if p.node in keep}
         module = self._cut(tuple(dict.fromkeys(end.name for end in ends)))
-        return Graph(module, points, [end.name for end in ends], self.aliases)
+        return Graph(module, points, [end.name for end in ends], self.aliases, self.half)
 
     def reaches(self, source: str, end: str) -> bool:
         """Whether the node ``end`` depends on the node ``source``."""
         return self._nodes[source] in ancestors([self._nodes[end]])
+
+    def needed(self, nodes: Sequence[str]) -> set[fx.Node]:
+        """All that the nodes depend on, with themselves."""
+        return ancestors([self._nodes[name] for name in nodes])
 
     def ends_in(self, names: set[str]) -> bool:
         """Whether the first output is made by one of these operations."""

@@ -21,12 +21,21 @@ LOCK = threading.RLock()
 
 
 @contextlib.contextmanager
-def exact(device: torch.device) -> Iterator[None]:
-    """Without autocast, so that the network's own dtype is what it runs in."""
+def exact(device: torch.device, half: torch.dtype | None = None) -> Iterator[None]:
+    """Without the caller's autocast: what it runs in is the network's own dtype, or products in ``half``."""
     with contextlib.ExitStack() as stack:
-        if torch.amp.is_autocast_available(device.type):
+        if half is not None:
+            stack.enter_context(torch.autocast(device.type, dtype=half, cache_enabled=False))
+        elif torch.amp.is_autocast_available(device.type):
             stack.enter_context(torch.autocast(device.type, enabled=False))
         yield
+
+
+def has_half(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16 faster than in float32."""
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 @contextlib.contextmanager

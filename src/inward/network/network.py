@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from inward.errors import CallError, InwardWarning
 from inward.network.address import Address, class_index, nearest, parse
 from inward.network.graph import Edit, Graph, Point
+from inward.network.half import halve
 from inward.network.hooks import HookGraph
 from inward.network.layout import UNKNOWN, Layout, by_rank
 from inward.network.preprocess import Preprocess
@@ -41,6 +42,7 @@ class Network:
         labels: Sequence[str] | None = None,
         edits: tuple[Edit, ...] = (),
         ends: tuple[str, ...] | None = None,
+        half: torch.dtype | None = None,
         spec: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
@@ -50,7 +52,9 @@ class Network:
         self._source = source
         self._edits = edits
         self._ends = ends
+        self._half = half
         self._graphs: dict[Size, Graph | HookGraph] = {}
+        self._derived: tuple[str, dict[Hashable, Network]] = ("", {})
         self._hashed: tuple[tuple[Any, ...], str] | None = None
 
     @classmethod
@@ -127,6 +131,20 @@ class Network:
         """Another network with the edits applied to its graph."""
         return self._with(edits=(*self._edits, *changes))
 
+    def derived(self, key: Hashable, make: Callable[[Network], Network]) -> Network:
+        """``make(self)``, kept under a key for as long as the weights stay as they are."""
+        weights = self.weights_hash()
+        if self._derived[0] != weights:
+            self._derived = (weights, {})
+        kept = self._derived[1]
+        if key not in kept:
+            kept[key] = make(self)
+        return kept[key]
+
+    def halved(self, dtype: torch.dtype) -> Network:
+        """This network with its products in ``dtype``, bfloat16, and their sums in float32: for loops."""
+        return self._with(half=dtype)
+
     def upto(self, addresses: str | Sequence[str]) -> Network:
         """The network cut after these points, which become its outputs, in this order."""
         names = [addresses] if isinstance(addresses, str) else list(addresses)
@@ -145,6 +163,7 @@ class Network:
             "labels": self.labels,
             "edits": self._edits,
             "ends": self._ends,
+            "half": self._half,
             "spec": self.spec,
         }
         return Network(**(fields | changes))
@@ -158,12 +177,14 @@ class Network:
                 graph = graph.edited(change)
             if self._ends is not None:
                 graph = graph.upto([self._node(graph, end) for end in self._ends])
+            if self._half is not None and isinstance(graph, Graph):
+                graph = halve(graph, self._half)
             self._graphs[size] = graph
         return self._graphs[size]
 
     def _node(self, graph: Graph | HookGraph, end: str) -> str:
         """The point that a key names; ``class`` keys have no point, and are the graph's outputs."""
-        node = _node_of(graph, parse(end))
+        node = node_of(graph, parse(end))
         return next((p.name for p in graph.points.values() if p.node == node), end)
 
     def _warn_of_softmax(self, graph: Graph | HookGraph) -> None:
@@ -260,7 +281,7 @@ class Network:
     def run(self, images: Images, keys: Sequence[str]) -> tuple[Tensor, ...]:
         """The values of whole points, without any check: the engines' way in."""
         graph = self.graph((images.shape[2], images.shape[3]))
-        return graph.run(self._input(images), [_node_of(graph, parse(key)) for key in keys])
+        return graph.run(self._input(images), [node_of(graph, parse(key)) for key in keys])
 
     def _input(self, images: Images) -> Tensor:
         return self.preprocess(images.to(self.device), self.dtype)
@@ -331,7 +352,8 @@ def _state(tensor: Tensor) -> tuple[int, int, float]:
     return tensor.data_ptr(), version, float(tensor.detach().float().sum())
 
 
-def _node_of(graph: Graph | HookGraph, parsed: Address) -> str:
+def node_of(graph: Graph | HookGraph, parsed: Address) -> str:
+    """The node that computes a resolved point."""
     return graph.points[parsed.point].node if parsed.output is None else graph.outputs[parsed.output]
 
 

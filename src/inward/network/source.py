@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from inward.errors import CallError, InwardWarning
-from inward.network.edit import local_response_norm, rewrite_local_response_norm
+from inward.network.edit import rewrite_local_response_norm
 from inward.network.export import export
 from inward.network.graph import Graph
 from inward.network.hooks import HookGraph, call
 from inward.network.modes import ordinary
+from inward.network.normalization import local_response_norm
 from inward.network.preprocess import check_size
 from inward.types import Size
 

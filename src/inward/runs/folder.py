@@ -26,10 +26,11 @@ ARRAYS = "arrays.safetensors"
 FORMAT = 1
 
 
-def save(result: Result, folder: Path) -> Path:
+def save(result: Result, folder: Path, extra: Mapping[str, Path] | None = None) -> Path:
     """Writes a result of one image into ``folder``, which is there whole or not at all.
 
-    An earlier result in the same place is replaced; a folder that is no result is left alone.
+    An earlier result in the same place is replaced; a folder that is no result is left alone. The
+    files ``extra`` are moved into it under their names.
 
     Raises:
         CallError: for a batch, or where ``folder`` holds something else.
@@ -46,7 +47,7 @@ def save(result: Result, folder: Path) -> Path:
     except OSError as error:
         raise InwardError(f"{folder} cannot be written ({error.strerror}); give another --out") from error
     try:
-        _write(result, draft)
+        _write(result, draft, extra or {})
         draft.chmod(0o755)
         _exchange(draft, folder)
     except OSError as error:
@@ -60,15 +61,15 @@ def _standing(folder: Path, method: str) -> str:
     """What stands there that must not be replaced: anything but an earlier result of the same method."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return ""
-    told = _manifest_in(folder)
+    told = manifest_in(folder)
     entries = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     if told is None or not entries <= {MANIFEST, *told["files"]}:
         return "not a result of inward"
     return "" if told["method"] == method else f"a result of {told['method']}"
 
 
-def _manifest_in(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a folder, where it is one of ours."""
+def manifest_in(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a folder, where it is one of ours; its format and types are not all checked."""
     try:
         told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -77,9 +78,23 @@ def _manifest_in(folder: Path) -> dict[str, Any] | None:
     return told if ours and isinstance(told.get("files"), list) else None
 
 
+def finished(folder: Path, method: str, parameters: Mapping[str, Any], network: Mapping[str, Any]) -> bool:
+    """Whether the folder holds just the result that this would compute, with all its files."""
+    told = manifest_in(folder)
+    if told is None or told["method"] != method or not all((folder / str(name)).is_file() for name in told["files"]):
+        return False
+    there = told.get("network")
+    same = isinstance(there, Mapping) and {**there, "device": ""} == {**_json(network), "device": ""}
+    return same and told.get("parameters") == _json(parameters)
+
+
+def _json(value: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(_plain(value)))
+
+
 def free_name(out: Path, name: str, method: str) -> str:
     """``name``, or with the method behind it where ``out`` has a result of another method of that name."""
-    told = _manifest_in(out / name)
+    told = manifest_in(out / name)
     return f"{name}-{method}" if told is not None and told["method"] != method else name
 
 
@@ -93,14 +108,16 @@ def _exchange(draft: Path, folder: Path) -> None:
         draft.rename(folder)
 
 
-def _write(result: Result, folder: Path) -> None:
+def _write(result: Result, folder: Path, extra: Mapping[str, Path]) -> None:
     arrays = {name: tensor.detach().cpu().contiguous() for name, tensor in result.arrays().items()}
     save_file(arrays, folder / ARRAYS)
     pictures = figures(result)
     for name, picture in pictures.items():
         draw.save_png(picture, folder / name)
     measured = _judged_from_disk(result, folder)
-    manifest = manifest_of(measured, [*pictures, ARRAYS])
+    for name, file in extra.items():
+        shutil.move(file, folder / name)
+    manifest = manifest_of(measured, [*pictures, *extra, ARRAYS])
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -138,6 +155,7 @@ def manifest_of(result: Result, files: list[str]) -> dict[str, Any]:
 def _of_one(result: Result, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of one image of a batch: its own target or address."""
     own = {"target": getattr(result, "targets", None), "addresses": getattr(result, "addresses", None)}
+    own["start"] = getattr(result, "starts", None)
     mine = {k: list(v) for k, v in own.items() if v is not None and k in parameters}
     return dict(parameters) | mine
 

@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 
@@ -74,17 +74,22 @@ def _wrong_network(told: Mapping[str, Any]) -> str:
     return f"the {wrong[0]} of its network is of the wrong type" if wrong else ""
 
 
+def _fits(value: Any, usual: Any, hint: Any) -> bool:
+    """Whether a recorded value is of the kind of a parameter's default, or of its type where there is none."""
+    if isinstance(value, list):
+        return not isinstance(usual, bool | int | float) and _is_list(value, str, int)
+    if isinstance(usual, bool | int | float | str):
+        return type(value) is type(usual) or (type(usual) is float and type(value) is int)
+    return float in get_args(hint) and type(value) in (int, float)
+
+
 def _wrong_parameter(method: str, told: Mapping[str, Any]) -> str:
-    known = inspect.signature(by_name(method).function).parameters
+    function = by_name(method).function
+    known, hints = inspect.signature(function).parameters, get_type_hints(function)
     for name, value in told.items():
-        if name not in known or name in ("net", "images", "on_pass"):
+        if name not in known or name in ("net", "images", "on_pass", "batch"):
             return f"{method} has no parameter '{name}'"
-        usual = known[name].default
-        if isinstance(usual, bool | int | float | str):
-            fits = type(value) is type(usual) or (type(usual) is float and type(value) is int)
-        else:
-            fits = isinstance(value, list) and _is_list(value, str, int)
-        if not fits:
+        if not _fits(value, known[name].default, hints[name]):
             return f"{name} cannot be {value!r:.60}"
     if "addresses" in known and not told.get("addresses"):
         return "it names no addresses"

@@ -43,11 +43,10 @@ def record(
     notes: tuple[str, ...] = (),
 ) -> Record:
     """The record of a method that ``started`` at a ``time.perf_counter()``."""
-    network = {"name": net.name, "size": list(net.size), "device": str(net.device), "dtype": str(net.dtype)[6:]}
     return Record(
         method=method,
         parameters=dict(parameters),
-        network=network | {"spec": net.spec, "weights_sha256": net.weights_hash()},
+        network=described_network(net),
         inputs={name: described(tensor) for name, tensor in inputs.items()},
         seconds=round(time.perf_counter() - started, 3),
         environment={
@@ -58,6 +57,12 @@ def record(
         },
         notes=notes,
     )
+
+
+def described_network(net: Network) -> dict[str, Any]:
+    """A network as manifests name it."""
+    told = {"name": net.name, "size": list(net.size), "device": str(net.device), "dtype": str(net.dtype)[6:]}
+    return told | {"spec": net.spec, "weights_sha256": net.weights_hash()}
 
 
 def described(tensor: Tensor) -> dict[str, Any]:

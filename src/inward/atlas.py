@@ -1,0 +1,188 @@
+"""Many units at once: a folder of tiles, one result each, and a page that shows them all.
+
+A tile is there whole or not at all, and one that is there as it would be made is not made again:
+so a run that was stopped goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from inward.ascent import OnPass, Pass
+from inward.draw.atlas import Tile, atlas_page
+from inward.draw.saving import write_whole
+from inward.errors import CallError
+from inward.methods.recipe import batches_of, names_of, planned
+from inward.methods.table import Method
+from inward.network.network import Network
+from inward.results import Result
+from inward.runs.film import Filming
+from inward.runs.folder import finished, folder_name, free_name, manifest_in, save
+from inward.runs.record import described_network
+
+VIDEOS = ("mp4", "gif", "webp")
+PAGE = "index.html"
+
+
+@dataclass(frozen=True)
+class Made:
+    """One unit of an atlas: ``result`` is None where its folder was there before."""
+
+    address: str
+    folder: Path
+    result: Result | None
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """Pictures of many units in one folder.
+
+    Attributes:
+        row: the method, one that takes addresses.
+        out: the folder that gets a folder for every unit, and ``index.html`` where there are several.
+        options: of the method; its defaults for the others.
+        starts: picture files that units start from, by address; ``start`` of the options for the others.
+        video: the format of a video of every tile: mp4, gif or webp.
+    """
+
+    net: Network
+    row: Method
+    out: Path
+    options: Mapping[str, Any]
+    starts: Mapping[str, str] | None = None
+    video: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.video is not None and self.video not in VIDEOS:
+            raise CallError(f"there are no videos as {self.video}; write {', '.join(VIDEOS)}")
+
+    def names(self, words: Sequence[str]) -> list[str]:
+        """The units that are meant. Raises CallError for none, or one that the network does not have."""
+        return names_of(self.net, words, self._size)
+
+    def make(self, names: Sequence[str], on_made: Callable[[Made], None], on_pass: OnPass | None = None) -> None:
+        """Makes the tiles that are not there yet; each is told of as soon as it is there.
+
+        ``on_pass`` is called with passes counted over all batches to come.
+        """
+        folders = dict(zip(names, self._folders(names), strict=True))
+        there = [name for name in names if self._is_there(name, folders[name])]
+        for name in there:
+            on_made(Made(name, folders[name], None))
+        todo = [name for name in names if name not in set(there)]
+        each = max(1, int(self.options.get("diverse", 1)))
+        batches = batches_of(self.net, todo, self._size, each=each, batch=self.options.get("batch"))
+        try:
+            for index, batch in enumerate(batches):
+                for name, result, extra in self._batch(batch, _counted(on_pass, index, len(batches))):
+                    on_made(Made(name, save(result, folders[name], extra), result))
+                self._page()
+        finally:
+            self._page()
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.options.get("size") or self.net.size
+
+    def _folders(self, names: Sequence[str]) -> list[Path]:
+        return [self.out / free_name(self.out, name, self.row.name) for name in unique_names(names)]
+
+    def _is_there(self, name: str, folder: Path) -> bool:
+        asked = {**self.options, "start": self._start(name)} if self._takes_starts else self.options
+        parameters = {"addresses": [name], **planned(self.row.function, self.net, asked)}
+        films = [] if self.video is None else [folder / _film_name(0, self.video)]
+        network = described_network(self.net)
+        return finished(folder, self.row.name, parameters, network) and all(film.is_file() for film in films)
+
+    @property
+    def _takes_starts(self) -> bool:
+        return "start" in planned(self.row.function, self.net, {})
+
+    def _start(self, name: str) -> list[str]:
+        return [(self.starts or {}).get(name) or str(self.options.get("start", "noise"))]
+
+    def _batch(self, names: list[str], on_pass: OnPass | None) -> Iterator[tuple[str, Result, dict[str, Path]]]:
+        """The results of a batch, each with the files of its videos."""
+        options = {**self.options, "batch": len(names)}
+        if self._takes_starts:
+            options["start"] = [start for name in names for start in self._start(name)]
+        if self.video is None:
+            result = self.row.function(self.net, names, on_pass=on_pass, **options)
+            yield from ((name, result[i], {}) for i, name in enumerate(names))
+            return
+        self.out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".films.", dir=self.out) as drafts:
+            with self._filming(names, Path(drafts)) as film:
+                result = self.row.function(self.net, names, on_pass=_both(film, on_pass), **options)
+            each = len(film.paths) // len(names)
+            for index, name in enumerate(names):
+                own = film.paths[index * each : (index + 1) * each]
+                yield name, result[index], {_film_name(k, self.video): film for k, film in enumerate(own)}
+
+    def _filming(self, names: Sequence[str], drafts: Path) -> Filming:
+        options = planned(self.row.function, self.net, self.options)
+        channels = self.net.preprocess.channels + bool(options.get("transparent"))
+        pictures = [name for name in names for _ in range(int(options.get("diverse", 1)))]
+        return Filming(drafts / f"{{number}}.{self.video}", pictures, (channels, *self._size), options["steps"])
+
+    def _page(self) -> None:
+        """The page of all tiles of this method in the folder, written beside its place and renamed into it."""
+        found = [(folder, told) for folder in sorted(self.out.glob("*/")) if (told := manifest_in(folder))]
+        tiles = [tile for folder, told in found if told["method"] == self.row.name for tile in _tile(folder, told)]
+        if len(tiles) > 1:
+            about = f"{self.net.name}: {self.row.question} {self.row.paper}."
+            page = atlas_page(f"{self.net.name}: {len(tiles)} units", tiles, about)
+            write_whole(page.encode(), self.out / PAGE)
+
+
+def _tile(folder: Path, told: Mapping[str, Any]) -> list[Tile]:
+    scores = told.get("scores")
+    if not isinstance(scores, Mapping) or not isinstance(scores.get("address"), str):
+        return []
+    final = scores.get("final")
+    size = told.get("parameters", {}).get("size")
+    return [
+        Tile(
+            picture=f"{folder.name}/picture.png",
+            address=scores["address"],
+            score=f"{final:.4g}" if isinstance(final, int | float) else "",
+            folder=folder.name,
+            size=(size[0], size[1]) if isinstance(size, list) and len(size) == 2 else None,
+        )
+    ]
+
+
+def _film_name(variant: int, suffix: str) -> str:
+    return f"video.{suffix}" if variant == 0 else f"video-{variant + 1}.{suffix}"
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """A folder's name for each; told apart by a number, also where a file system ignores the case."""
+    found: dict[str, str] = {}
+    for name in map(folder_name, names):
+        count, unique = 1, name
+        while unique.casefold() in found:
+            count += 1
+            unique = f"{name}-{count}"
+        found[unique.casefold()] = unique
+    return list(found.values())
+
+
+def _both(film: Filming, on_pass: OnPass | None) -> OnPass:
+    def watch(now: Pass) -> None:
+        film(now)
+        if on_pass is not None:
+            on_pass(now)
+
+    return watch
+
+
+def _counted(on_pass: OnPass | None, index: int, batches: int) -> OnPass | None:
+    """Passes counted over all batches."""
+    if on_pass is None:
+        return None
+    return lambda now: on_pass(replace(now, done=index * now.total + now.done, total=batches * now.total))
