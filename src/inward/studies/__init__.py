@@ -1,0 +1,1 @@
+"""Studies: what many pictures say of a network, in one pass over them."""

@@ -1,0 +1,105 @@
+"""The commands of studies: ``inward study activations``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Group, Parameter
+from rich.progress import Progress, TaskID
+
+from inward.errors import CallError
+from inward.network.network import Network
+from inward.options import Shared, as_whole
+from inward.pictures import find
+from inward.studies.activations import Activations, activations
+from inward.studies.pages import write_pages
+from inward.terminal import answer, progress_bar
+
+_STUDY = Group("Study", sort_key=10)
+EXAMPLES = (
+    "inward study activations torchvision/resnet50 photographs/",
+    "inward study activations torchvision/resnet50 photographs/ --points layer3.5",
+)
+_EPILOGUE = "\n".join(["Examples:", *(f"  {text}" for text in EXAMPLES)])
+study = App(name="study", help="What many pictures say of a network, in one pass over them.", help_format="plaintext")
+
+
+@study.command(
+    name="activations",
+    usage="Usage: inward study activations MODEL IMAGE... [OPTIONS]",
+    help_epilogue=_EPILOGUE,
+)
+def activations_command(
+    model: str,
+    /,
+    *image: str,
+    points: Annotated[tuple[str, ...], Parameter(group=_STUDY, consume_multiple=True, negative=())] = (),
+    k: Annotated[int, Parameter(group=_STUDY, converter=as_whole)] = 9,
+    batch: Annotated[int, Parameter(group=_STUDY, converter=as_whole)] = 32,
+    pages: Annotated[bool, Parameter(group=_STUDY)] = True,
+    out: Path = Path("inward-study"),
+    shared: Shared = Shared(),
+) -> int:
+    """What excites each unit: its largest activations, its histogram, the patches that it answers to most.
+
+    Stopped, it goes on where it was when it is called again.
+
+    Args:
+        model: torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory or file.pt2.
+        image: pictures, or folders of them.
+        points: whole points; by default the blocks of the network. Pictures go before it.
+        k: pictures kept of each unit.
+        batch: pictures in one run of the network.
+        pages: write index.html and the pages behind it too.
+        out: the folder of the study.
+        shared: how the network is made.
+    """
+    if not image:
+        raise CallError("there is nothing to look at; name one or more pictures, or a folder of them")
+    files = find(image)
+    net = shared.network(model)
+    with progress_bar() as bar:
+        try:
+            found = _look(net, files, points, k, batch, out, bar)
+            page = _pages(found, net, out, bar) if pages else None
+        except KeyboardInterrupt:
+            bar.stop()
+            print(f"inward: stopped; the same command goes on from what {out} holds", file=sys.stderr)
+            return 130
+        for key, statistics in found.points.items():
+            unit = int(statistics.values[:, 0].argmax())
+            address = f"{key}:{unit}" if key.startswith("class") else f"{key}/{unit}"
+            top = found.top(address)[0]
+            answer(bar, f"{key}  {len(statistics.values)} units, largest {top.value:.4g} in {address}: {top.file.name}")
+        answer(bar, str(page or out))
+    return 0
+
+
+def _look(
+    net: Network, files: list[Path], points: tuple[str, ...], k: int, batch: int, out: Path, bar: Progress
+) -> Activations:
+    task = bar.add_task("activations", total=len(files))
+    started: list[tuple[float, int]] = []
+
+    def tell(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total, description=f"activations{_rate(started, done)}")
+
+    found = activations(net, files, points or None, k=k, batch=batch, folder=out, on_batch=tell)
+    bar.remove_task(task)
+    return found
+
+
+def _rate(started: list[tuple[float, int]], done: int) -> str:
+    """Pictures a second since the first batch was done, which includes making the graph."""
+    now = time.monotonic()
+    started[:] = started or [(now, done)]
+    seconds, seen = now - started[0][0], done - started[0][1]
+    return f", {seen / seconds:.1f} pictures/s" if seconds > 0 and seen else ""
+
+
+def _pages(found: Activations, net: Network, out: Path, bar: Progress) -> Path:
+    task: TaskID = bar.add_task("pages", total=None)
+    return write_pages(found, net, out, lambda done, total: bar.update(task, completed=done, total=total))
