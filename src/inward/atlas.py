@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from inward import draw
 from inward.ascent import OnPass, Pass
 from inward.draw.atlas import Tile, atlas_page
 from inward.draw.saving import write_whole
@@ -23,9 +24,13 @@ from inward.results import Result
 from inward.runs.film import Filming
 from inward.runs.folder import finished, folder_name, free_name, manifest_in, save
 from inward.runs.record import described_network
+from inward.studies.activations import Activations, Example
+from inward.studies.patches import patch
 
 VIDEOS = ("mp4", "gif", "webp")
 PAGE = "index.html"
+# Patches of photographs beside a tile.
+_PATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Atlas:
         options: of the method; its defaults for the others.
         starts: picture files that units start from, by address; ``start`` of the options for the others.
         video: the format of a video of every tile: mp4, gif or webp.
+        study: what real pictures excite the units; patches of them stand beside each tile.
     """
 
     net: Network
@@ -55,6 +61,7 @@ class Atlas:
     options: Mapping[str, Any]
     starts: Mapping[str, str] | None = None
     video: str | None = None
+    study: Activations | None = None
 
     def __post_init__(self) -> None:
         if self.video is not None and self.video not in VIDEOS:
@@ -76,10 +83,13 @@ class Atlas:
         todo = [name for name in names if name not in set(there)]
         each = max(1, int(self.options.get("diverse", 1)))
         batches = batches_of(self.net, todo, self._size, each=each, batch=self.options.get("batch"))
+        self.out.mkdir(parents=True, exist_ok=True)
         try:
             for index, batch in enumerate(batches):
-                for name, result, extra in self._batch(batch, _counted(on_pass, index, len(batches))):
-                    on_made(Made(name, save(result, folders[name], extra), result))
+                with tempfile.TemporaryDirectory(prefix=".drafts.", dir=self.out) as drafts:
+                    watch = _counted(on_pass, index, len(batches))
+                    for name, result, extra in self._batch(batch, Path(drafts), watch):
+                        on_made(Made(name, save(result, folders[name], extra), result))
                 self._page()
         finally:
             self._page()
@@ -96,6 +106,7 @@ class Atlas:
         parameters = {"addresses": [name], **planned(self.row.function, self.net, asked)}
         films = [] if self.video is None else [folder / _film_name(0, self.video)]
         network = described_network(self.net)
+        films += [folder / _patch_name(0)] if self._examples(name) else []
         return finished(folder, self.row.name, parameters, network) and all(film.is_file() for film in films)
 
     @property
@@ -105,23 +116,42 @@ class Atlas:
     def _start(self, name: str) -> list[str]:
         return [(self.starts or {}).get(name) or str(self.options.get("start", "noise"))]
 
-    def _batch(self, names: list[str], on_pass: OnPass | None) -> Iterator[tuple[str, Result, dict[str, Path]]]:
-        """The results of a batch, each with the files of its videos."""
+    def _examples(self, name: str) -> list[Example]:
+        """The places in real pictures that excite a unit most, where the study knows them."""
+        if self.study is None:
+            return []
+        try:
+            return self.study.top(name)[:_PATCHES]
+        except CallError:
+            return []
+
+    def _patches(self, name: str, index: int, drafts: Path) -> dict[str, Path]:
+        found = {}
+        for rank, example in enumerate(self._examples(name)):
+            draft = drafts / f"{index}-{rank}.png"
+            draw.save_png(draw.to_picture(patch(example.file, self.net, example.box)), draft)
+            found[_patch_name(rank)] = draft
+        return found
+
+    def _batch(
+        self, names: list[str], drafts: Path, on_pass: OnPass | None
+    ) -> Iterator[tuple[str, Result, dict[str, Path]]]:
+        """The results of a batch, each with the files of its patches and videos."""
         options = {**self.options, "batch": len(names)}
         if self._takes_starts:
             options["start"] = [start for name in names for start in self._start(name)]
+        patches = [self._patches(name, index, drafts) for index, name in enumerate(names)]
         if self.video is None:
             result = self.row.function(self.net, names, on_pass=on_pass, **options)
-            yield from ((name, result[i], {}) for i, name in enumerate(names))
+            yield from ((name, result[i], patches[i]) for i, name in enumerate(names))
             return
-        self.out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".films.", dir=self.out) as drafts:
-            with self._filming(names, Path(drafts)) as film:
-                result = self.row.function(self.net, names, on_pass=_both(film, on_pass), **options)
-            each = len(film.paths) // len(names)
-            for index, name in enumerate(names):
-                own = film.paths[index * each : (index + 1) * each]
-                yield name, result[index], {_film_name(k, self.video): film for k, film in enumerate(own)}
+        with self._filming(names, drafts) as film:
+            result = self.row.function(self.net, names, on_pass=_both(film, on_pass), **options)
+        each = len(film.paths) // len(names)
+        for index, name in enumerate(names):
+            own = film.paths[index * each : (index + 1) * each]
+            films = {_film_name(k, self.video): path for k, path in enumerate(own)}
+            yield name, result[index], patches[index] | films
 
     def _filming(self, names: Sequence[str], drafts: Path) -> Filming:
         options = planned(self.row.function, self.net, self.options)
@@ -150,10 +180,17 @@ def _tile(folder: Path, told: Mapping[str, Any]) -> list[Tile]:
             picture=f"{folder.name}/picture.png",
             address=scores["address"],
             score=f"{final:.4g}" if isinstance(final, int | float) else "",
+            photographs=tuple(
+                f"{folder.name}/{_patch_name(rank)}" for rank in range(_PATCHES) if _patch_name(rank) in told["files"]
+            ),
             folder=folder.name,
             size=(size[0], size[1]) if isinstance(size, list) and len(size) == 2 else None,
         )
     ]
+
+
+def _patch_name(rank: int) -> str:
+    return f"photograph-{rank + 1}.png"
 
 
 def _film_name(variant: int, suffix: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,9 +13,11 @@ from rich.progress import Progress
 
 from inward.ascent import Pass
 from inward.atlas import PAGE, Atlas, Made
+from inward.errors import CallError
 from inward.methods.table import Method
 from inward.options import Shared
 from inward.results import describe
+from inward.studies.activations import load
 from inward.terminal import answer, note, progress_bar
 
 _FILES = Group("Files", sort_key=15)
@@ -55,6 +58,8 @@ def run_atlas(row: Method, given: Mapping[str, Any], options: Mapping[str, Any])
         options = {**options, "size": shared.size}
     atlas = Atlas(net, row, given["out"], options, video=given["video"])
     names = atlas.names(given["things"])
+    if given["study"] is not None or options.get("start") == "real":
+        atlas = _with_study(atlas, names, given["study"])
     with progress_bar(rate="pictures") as bar:
         task = bar.add_task(row.name, total=len(names))
         shown = _Shown(bar, task, len(names))
@@ -68,6 +73,23 @@ def run_atlas(row: Method, given: Mapping[str, Any], options: Mapping[str, Any])
     if len(names) > 1 and page.is_file():
         print(page)
     return 0
+
+
+def _with_study(atlas: Atlas, names: Sequence[str], folder: Path | None) -> Atlas:
+    """The atlas with the photographs of a study, each unit starting from its best where that is asked."""
+    if folder is None:
+        raise CallError("--start real needs --study FOLDER, made by `inward study activations`")
+    study = load(folder, atlas.net)
+    if atlas.options.get("start") != "real":
+        return replace(atlas, study=study)
+    starts = {}
+    for name in names:
+        examples = study.top(name)
+        if not examples:
+            raise CallError(f"the study in {folder} has not seen a picture yet; let it run first")
+        starts[name] = str(examples[0].file)
+    options = {key: value for key, value in atlas.options.items() if key != "start"}
+    return replace(atlas, study=study, starts=starts, options=options)
 
 
 class _Shown:

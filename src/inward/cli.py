@@ -20,6 +20,7 @@ from inward.methods.predict import Prediction, predict
 from inward.methods.table import TABLE
 from inward.options import Shared
 from inward.pictures import find, read
+from inward.study import study
 from inward.terminal import answer, progress_bar
 from inward.version import VERSION
 
@@ -34,6 +35,7 @@ app = App(
 )
 for _family in families():
     app.command(command(_family), name=_family, usage=usage(_family), help_epilogue=examples(_family))
+app.command(study)
 
 
 @app.command(help_epilogue=examples("show"))

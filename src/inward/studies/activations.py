@@ -281,12 +281,14 @@ def _grids(net: Network, keys: Sequence[str]) -> dict[str, tuple[int, int] | Non
     return found
 
 
-def load(folder: str | Path) -> Activations:
+def load(folder: str | Path, net: Network | None = None) -> Activations:
     """A study from its folder, finished or not (see ``seen``).
 
-    Raises InwardError where the folder holds none.
+    Raises InwardError where the folder holds none; CallError where it is of other weights than those of ``net``.
     """
     told, seen, points, fields, grids = folders.read(Path(folder))
+    if net is not None and told["network"].get("weights_sha256") != net.weights_hash():
+        raise CallError(f"the study in {folder} is of other weights than those of {net.name}; make one of this network")
     size = (told["network"]["preprocess"]["size"][0], told["network"]["preprocess"]["size"][1])
     files = tuple(Path(f["file"]) for f in told["files"])
     if seen > len(files):
