@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup demo test slow check format clean
+.PHONY: setup demo test slow check format peers clean
 
 setup: $(READY)
 
@@ -33,6 +33,10 @@ check: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# What the benchmarks compare with.
+peers: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement benchmarks/requirements.txt
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist

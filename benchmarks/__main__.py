@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _table(found: list[Ratio]) -> Table:
-    table = Table("contest", "ours", "peer", "times as fast", "quartiles", "rounds")
+    table = Table("contest", "ours", "peer", "times as fast", "quartiles", "rounds", "of peak")
     for ratio in found:
         spread = f"{ratio.low:.2f} to {ratio.high:.2f}"
         table.add_row(
@@ -48,6 +48,7 @@ def _table(found: list[Ratio]) -> Table:
             f"{ratio.median:.2f}",
             spread,
             str(ratio.rounds),
+            "" if ratio.share_of_peak is None else f"{ratio.share_of_peak:.0%}",
         )
     return table
 

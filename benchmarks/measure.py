@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from inward.network.modes import has_half
+
 
 @dataclass(frozen=True)
 class Contest:
@@ -23,6 +25,11 @@ class Contest:
     ours: str
     peer: str
     make: Callable[[], tuple[Callable[[], object], Callable[[], object]]]
+    # How many pictures each side makes: times are by picture.
+    ours_pictures: int = 1
+    peer_pictures: int = 1
+    # The multiply-adds of a picture of ours, where the share of the machine's peak is asked.
+    work: Callable[[], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Ratio:
     high: float
     rounds: int
     threads: int
+    # Of the matrix products that the machine was measured to do in this time, how much ours did.
+    share_of_peak: float | None = None
 
     def as_json(self) -> dict[str, float | int | str]:
         """Plain data."""
@@ -48,7 +57,8 @@ def run(contest: Contest, rounds: int) -> Ratio:
     ours, peer = contest.make()
     ours()
     peer()
-    pairs = [(_seconds(ours), _seconds(peer)) for _ in range(rounds)]
+    times = [(_seconds(ours), _seconds(peer)) for _ in range(rounds)]
+    pairs = [(own / contest.ours_pictures, theirs / contest.peer_pictures) for own, theirs in times]
     ratios = [theirs / own for own, theirs in pairs]
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (ratios[0],) * 3
     return Ratio(
@@ -60,7 +70,20 @@ def run(contest: Contest, rounds: int) -> Ratio:
         high=high,
         rounds=rounds,
         threads=torch.get_num_threads(),
+        share_of_peak=None if contest.work is None else _share(contest.work(), [own for own, _ in pairs]),
     )
+
+
+def _share(work: int, seconds: list[float]) -> float:
+    return work / statistics.median(seconds) / peak()
+
+
+def peak(size: int = 2048, rounds: int = 7) -> float:
+    """Multiply-adds a second of a product of square matrices, in bfloat16 where the device has it; the best of some."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.bfloat16 if has_half(device) else torch.float32
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return size**3 / min(_seconds(lambda: a @ b) for _ in range(rounds))
 
 
 def _seconds(work: Callable[[], object]) -> float:

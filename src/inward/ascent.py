@@ -306,7 +306,10 @@ class _Loop:
         if not dead.any():
             return look
         self.generator.set_state(state)
-        pairs = zip(self._look_at(self.redirected).gradients, look.gradients, strict=True)
+        # By whole groups: images that depend on one another are looked at together.
+        group = self.objective.group or len(dead)
+        again = dead.cpu().view(-1, group).any(1).repeat_interleave(group).nonzero()[:, 0]
+        pairs = zip(self._look_at(self.redirected, again).gradients, look.gradients, strict=True)
         gradients = [torch.where(dead.view(-1, *[1] * (a.ndim - 1)), b, a) for b, a in pairs]
         return replace(look, gradients=gradients, redirected=dead.cpu())
 
@@ -324,21 +327,27 @@ class _Loop:
             stacklevel=5,
         )
 
-    def _look_at(self, net: Network) -> _Look:
-        parameters, like = self.parameters, self.like
-        if len(self.present) < len(like):
-            where = self.present.to(like.device)
+    def _look_at(self, net: Network, among: Tensor | None = None) -> _Look:
+        """The scores and gradients of the images that are still there, or only of some of them."""
+        present = self.present if among is None else among
+        parameters, like, objective = self.parameters, self.like, self.objective
+        if len(present) < len(like):
+            where = present.to(like.device)
             parameters, like = [p[where] for p in parameters], like[where]
+        if among is not None:
+            objective = objective.select(torch.isin(self.present, among).nonzero()[:, 0].tolist())
         image = self.row.parameterization.image(parameters, like)
         augmentation = self.row.augmentation
         shown = self.row.parameterization.opaque(image) if augmentation is None else augmentation(image, self.generator)
         trace = trace_for(net, shown, self.keys, image)
-        scores = self.objective(trace)
+        scores = objective(trace)
         gradients: Sequence[Tensor | None] = [None] * len(parameters)
         if scores.requires_grad:
             gradients = torch.autograd.grad(scores.sum(), self.parameters, allow_unused=True)
         found = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, self.parameters, strict=True)]
         if not all(g.isfinite().all() for g in found):
             raise InwardError(f"a gradient of {self.net.name} is not finite; check its weights, or use --dtype float32")
-        self.scores[self.present] = scores.detach().to(self.scores)
-        return _Look(self.scores.clone(), found, self._reached(trace), torch.zeros(len(self.like), dtype=torch.bool))
+        if among is None:
+            self.scores[present] = scores.detach().to(self.scores)
+        reached = self._reached(trace) if among is None else None
+        return _Look(self.scores.clone(), found, reached, torch.zeros(len(self.like), dtype=torch.bool))

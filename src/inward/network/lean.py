@@ -138,6 +138,8 @@ def unshuffled_convolution(
 ) -> Tensor:
     """A convolution with a stride as one of stride 1 over blocks of ``stride`` x ``stride`` pixels."""
     batch, channels = x.shape[:2]
+    # Rearranged in the dtype of the products, which is less to move.
+    x = x.to(weight.dtype)
     # Grids of blocks that give just the wanted positions: what lies behind is cut off or padded.
     grid = [size + weight.shape[2] - 1 for size in sizes]
     behind = [g * stride - n - p for g, n, p in zip(grid, x.shape[2:], padding, strict=True)]

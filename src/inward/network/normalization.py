@@ -14,7 +14,7 @@ from torch.nn import functional as F
 def local_response_norm(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
     """``x / (k + alpha * mean of x^2 over size neighboring channels) ** beta``, ``torch.nn.LocalResponseNorm``.
 
-    In bfloat16 too (the power in float32). Its gradient is written out, and cannot be differentiated again.
+    In bfloat16 too. Its gradient is written out, and cannot be differentiated again.
     """
     return _Normalization.apply(x, size, alpha, beta, k)  # type: ignore[return-value]
 
@@ -25,12 +25,10 @@ class _Normalization(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
         band = _band(x.shape[1], size, x.dtype, x.device)
-        sums = F.conv2d(x * x, band)
-        sums = sums if sums.dtype in (torch.float32, torch.float64) else sums.float()
-        sums = sums.mul_(alpha).add_(k)
-        power = _power(sums, beta).to(x.dtype)
+        sums = F.conv2d(x * x, band).mul_(alpha).add_(k)
+        power = _power(sums, beta)
         y = x * power
-        ctx.save_for_backward(x, y, sums.to(x.dtype), power, band)
+        ctx.save_for_backward(x, y, sums, power, band)
         ctx.factor = -2 * alpha * beta
         return y
 

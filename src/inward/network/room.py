@@ -12,6 +12,7 @@ from torch import Tensor
 
 from inward.network.address import parse
 from inward.network.axes import sizes
+from inward.network.cost import multiply_adds
 from inward.network.graph import Graph
 from inward.network.network import Network, node_of
 from inward.types import Size
@@ -45,6 +46,14 @@ def bytes_of(net: Network, keys: Sequence[str], size: Size) -> int:
         if node.op == "call_function" and isinstance(value, Tensor):
             found += math.prod(sizes(value, 1)) * value.element_size()
     return found
+
+
+def multiply_adds_of(net: Network, keys: Sequence[str], size: Size) -> int:
+    """The multiply-adds of one image on its way to these points, without gradients; 0 where that is not known."""
+    graph = net.graph(size)
+    if not isinstance(graph, Graph):
+        return 0
+    return sum(multiply_adds(node) for node in graph.needed([node_of(graph, parse(key)) for key in keys]))
 
 
 def free_bytes(device: torch.device) -> int:

@@ -38,7 +38,7 @@ class Trace(Mapping[str, Tensor]):
         value = self._value(parsed, address)
         if parsed.unit is None:
             return value
-        unit = self.layout(address).features(value)[:, parsed.unit]
+        unit = _unit(self.layout(address).features(value), parsed.unit)
         return unit if parsed.place is None else unit[:, parsed.place[0], parsed.place[1]]
 
     def features(self, address: str) -> Tensor:
@@ -84,6 +84,13 @@ class Trace(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+
+def _unit(features: Tensor, unit: int) -> Tensor:
+    """One feature. Its gradient lies in memory as the features do, and need not be rearranged on its way back."""
+    if features.ndim == 4 and features.stride(1) == 1:
+        return features.permute(0, 2, 3, 1)[..., unit]
+    return features[:, unit]
 
 
 def point_key(parsed: Address) -> str:
