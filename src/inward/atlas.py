@@ -17,7 +17,7 @@ from inward.ascent import OnPass, Pass
 from inward.draw.atlas import Tile, atlas_page
 from inward.draw.saving import write_whole
 from inward.errors import CallError
-from inward.methods.recipe import batches_of, names_of, planned
+from inward.methods.recipe import batches_of, names_of, planned, summed
 from inward.methods.table import Method
 from inward.network.network import Network
 from inward.results import Result
@@ -82,7 +82,10 @@ class Atlas:
             on_made(Made(name, folders[name], None))
         todo = [name for name in names if name not in set(there)]
         each = max(1, int(self.options.get("diverse", 1)))
-        batches = batches_of(self.net, todo, self._size, each=each, batch=self.options.get("batch"))
+        batch = self.options.get("batch")
+        batches = batches_of(
+            self.net, todo, lambda name: summed(self.net, name, self._size), self._size, each=each, batch=batch
+        )
         self.out.mkdir(parents=True, exist_ok=True)
         try:
             for index, batch in enumerate(batches):

@@ -7,7 +7,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,13 +25,13 @@ from inward.columns.penalties import L1, L2, Blur, TotalVariation, Transparency
 from inward.columns.steps import adam
 from inward.columns.transparency import Backdrop, Transparent
 from inward.errors import CallError
+from inward.gradient import keys_of
 from inward.network.graph import Graph, Point
 from inward.network.lean import lean
 from inward.network.modes import has_half
 from inward.network.network import Network
 from inward.network.room import images_at_once
 from inward.network.selection import select
-from inward.network.trace import point_key
 from inward.types import Size
 
 # Adam's step. Ours: 0.05 in the authors' code of Fourier pictures leaves some channels unsettled.
@@ -63,6 +63,7 @@ class Recipe:
     lr: float
     redirect: int
     precision: str
+    objectives: Mapping[str, Objective] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.diverse < 1:
@@ -93,8 +94,9 @@ class Recipe:
 
     def unit(self, net: Network, address: str) -> Objective:
         """What is asked of the network: an address, or a sum of several with factors."""
-        signs, terms = _split(address)
-        return _sum([sign * at(net, name, self.size, self.objective) for sign, name in zip(signs, terms, strict=True)])
+        if address in self.objectives:
+            return self.objectives[address]
+        return summed(net, address, self.size, self.objective)
 
     def _objective(self, net: Network, address: str) -> Objective:
         found = -self.unit(net, address) if self.negative else self.unit(net, address)
@@ -153,7 +155,13 @@ def names_of(net: Network, addresses: str | Sequence[str], size: Size) -> list[s
 
 
 def batches_of(
-    net: Network, names: Sequence[str], size: Size, *, each: int = 1, batch: int | None = None
+    net: Network,
+    names: Sequence[str],
+    unit: Callable[[str], Objective],
+    size: Size,
+    *,
+    each: int = 1,
+    batch: int | None = None,
 ) -> list[list[str]]:
     """The names in batches of ``batch`` units, by default as many as there is memory for, ``each`` pictures a unit.
 
@@ -163,8 +171,7 @@ def batches_of(
         raise CallError(f"a batch is of 1 unit or more, not {batch}")
     groups: dict[tuple[str, ...], list[str]] = {}
     for name in names:
-        keys = dict.fromkeys(point_key(net.resolve(term, size)) for term in _split(name)[1])
-        groups.setdefault(tuple(keys), []).append(name)
+        groups.setdefault(tuple(keys_of(net, unit(name), size)), []).append(name)
     found = []
     for keys, group in groups.items():
         count = batch or max(1, images_at_once(net, keys, size) // each)
@@ -188,6 +195,16 @@ def checked_sum(net: Network, address: str, size: Size) -> str:
     return found
 
 
+def summed(net: Network, address: str, size: Size, kind: Kind = "auto") -> Objective:
+    """What an address asks for, or a sum of several."""
+    factors, names = _split(address)
+    parts = [factor * at(net, name, size, kind) for factor, name in zip(factors, names, strict=True)]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
 def _split(text: str) -> tuple[list[float], list[str]]:
     parts = _TERMS.split(text.strip())
     signs = [1.0, *(-1.0 if sign == "-" else 1.0 for sign in parts[1::2])]
@@ -197,13 +214,6 @@ def _split(text: str) -> tuple[list[float], list[str]]:
         signs[index] *= float(match["factor"]) if match else 1.0
         names.append(match["address"] if match else term)
     return signs, names
-
-
-def _sum(parts: Sequence[Objective]) -> Objective:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
 
 
 def _grid_point(net: Network, address: str, size: Size) -> str:

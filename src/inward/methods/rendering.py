@@ -65,7 +65,7 @@ class Job:
     def render(self, names: Sequence[str], on_pass: OnPass | None = None) -> list[Picture]:
         """The pictures of all units, in their order."""
         found: dict[str, Picture] = {}
-        batches = batches_of(self.net, names, self.size, each=len(self.seeds(names[0])), batch=self.batch)
+        batches = batches_of(self.net, names, self.unit, self.size, each=len(self.seeds(names[0])), batch=self.batch)
         for index, batch in enumerate(batches):
             found |= zip(batch, self._render(batch, _counted(on_pass, index, len(batches))), strict=True)
         return [found[name] for name in names]

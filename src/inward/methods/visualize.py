@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal
 
 from inward.ascent import OnPass
-from inward.columns.objectives import Kind
+from inward.columns.objectives import Kind, Objective
 from inward.errors import CallError
 from inward.methods.recipe import Recipe, names_of, picture_seed, planned
 from inward.methods.rendering import Job, passes_kept, visualization
@@ -20,7 +20,7 @@ from inward.types import Size
 
 def visualize(
     net: Network,
-    addresses: str | Sequence[str],
+    addresses: str | Sequence[str] | Mapping[str, Objective],
     *,
     size: Size | None = None,
     steps: int = 256,
@@ -54,7 +54,8 @@ def visualize(
     Args:
         net: the network.
         addresses: units, each a picture: POINT/UNIT, POINT/UNIT@Y,X, POINT (its whole layer), class:NAME,
-            many as POINT/* or POINT/0:64, or a sum such as "mixed4a/97 + 0.5 * mixed4a/3".
+            many as POINT/* or POINT/0:64, or a sum such as "mixed4a/97 + 0.5 * mixed4a/3". From Python also any
+            objectives, by name: {"toward cats": Direction("mixed4d", vector)}.
         size: height and width in pixels; by default the network's.
         steps: how often the pictures are moved, at most.
         objective: what is asked of an address. auto is the mean of a channel over its positions, the activation of
@@ -87,7 +88,10 @@ def visualize(
     """
     started = time.perf_counter()
     shape = size or net.size
-    names = names_of(net, addresses, shape)
+    objectives = dict(addresses) if isinstance(addresses, Mapping) else {}
+    if objectives and objective != "auto":
+        raise CallError(f"objectives that are given are not asked for as '{objective}'; leave out objective")
+    names = list(objectives) or names_of(net, [] if isinstance(addresses, Mapping) else addresses, shape)
     starts = [start] * len(names) if isinstance(start, str) else list(start)
     if len(starts) != len(names):
         raise CallError(f"there are {len(starts)} starts for {len(names)} pictures; give one, or one for each")
@@ -116,8 +120,8 @@ def visualize(
     options = planned(visualize, net, given)
     if parameterization == "cppn" and any(word != "noise" for word in starts):
         raise CallError("a cppn picture starts from weights that are drawn, not from an image; use --start noise")
-    settings: dict[str, Any] = {f.name: options[f.name] for f in fields(Recipe)}
-    settings["size"] = shape
+    settings: dict[str, Any] = {f.name: options[f.name] for f in fields(Recipe) if f.name in options}
+    settings |= {"size": shape, "objectives": objectives}
     recipe = Recipe(**settings)
     job = Job(
         net=net,
@@ -132,5 +136,6 @@ def visualize(
         batch=batch,
     )
     found = job.render(names, on_pass)
-    made = record(net, "feature-visualization", {"addresses": names, **options}, {}, started)
+    notes = ("its objective was made in Python, and rerun cannot make it again",) if objectives else ()
+    made = record(net, "feature-visualization", {"addresses": names, **options}, {}, started, notes)
     return visualization(net, made, names, starts, found)
