@@ -6,6 +6,8 @@ so a run that was stopped goes on where it stopped.
 
 from __future__ import annotations
 
+import contextlib
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,19 +18,21 @@ from inward import draw
 from inward.ascent import OnPass, Pass
 from inward.draw.atlas import Tile, atlas_page
 from inward.draw.saving import write_whole
-from inward.errors import CallError
+from inward.errors import CallError, InwardError
 from inward.methods.recipe import batches_of, names_of, planned, summed
 from inward.methods.table import Method
 from inward.network.network import Network
 from inward.results import Result
 from inward.runs.film import Filming
-from inward.runs.folder import finished, folder_name, free_name, manifest_in, save
+from inward.runs.folder import check_place, finished, folder_name, free_name, manifest_in, save
 from inward.runs.record import described_network
 from inward.studies.activations import Activations, Example
 from inward.studies.patches import patch
 
 VIDEOS = ("mp4", "gif", "webp")
 PAGE = "index.html"
+# By this a page is known to be one of ours.
+_MARK = '<ul id="tiles"'
 # Patches of photographs beside a tile.
 _PATCHES = 4
 
@@ -81,33 +85,42 @@ class Atlas:
         for name in there:
             on_made(Made(name, folders[name], None))
         todo = [name for name in names if name not in set(there)]
+        self._check_places([folders[name] for name in todo])
         each = max(1, int(self.options.get("diverse", 1)))
         batch = self.options.get("batch")
         batches = batches_of(
             self.net, todo, lambda name: summed(self.net, name, self._size), self._size, each=each, batch=batch
         )
-        self.out.mkdir(parents=True, exist_ok=True)
-        try:
+        with _place(self.out), contextlib.ExitStack() as ending:
+            ending.callback(self._page)
             for index, batch in enumerate(batches):
-                with tempfile.TemporaryDirectory(prefix=".drafts.", dir=self.out) as drafts:
+                with _drafts(self.out) as drafts:
                     watch = _counted(on_pass, index, len(batches))
-                    for name, result, extra in self._batch(batch, Path(drafts), watch):
+                    for name, result, extra in self._batch(batch, drafts, watch):
                         on_made(Made(name, save(result, folders[name], extra), result))
                 self._page()
-        finally:
-            self._page()
 
     @property
     def _size(self) -> tuple[int, int]:
         return self.options.get("size") or self.net.size
 
     def _folders(self, names: Sequence[str]) -> list[Path]:
-        return [self.out / free_name(self.out, name, self.row.name) for name in unique_names(names)]
+        unique = unique_names([_spelled(name) for name in names])
+        return [self.out / free_name(self.out, name, self.row.name) for name in unique]
+
+    def _check_places(self, folders: Sequence[Path]) -> None:
+        """Raises CallError where something else stands, before hours of work."""
+        page = self.out / PAGE
+        if page.exists() and not (page.is_file() and _MARK in page.read_text("utf-8", errors="replace")):
+            raise CallError(f"{page} exists and is not the page of an atlas; give another --out")
+        for folder in folders:
+            check_place(folder, self.row.name)
 
     def _is_there(self, name: str, folder: Path) -> bool:
         asked = {**self.options, "start": self._start(name)} if self._takes_starts else self.options
         parameters = {"addresses": [name], **planned(self.row.function, self.net, asked)}
-        films = [] if self.video is None else [folder / _film_name(0, self.video)]
+        filmed = self.video is not None and parameters["steps"] > 0
+        films = [folder / _film_name(0, str(self.video))] if filmed else []
         network = described_network(self.net)
         films += [folder / _patch_name(0)] if self._examples(name) else []
         return finished(folder, self.row.name, parameters, network) and all(film.is_file() for film in films)
@@ -153,7 +166,8 @@ class Atlas:
         each = len(film.paths) // len(names)
         for index, name in enumerate(names):
             own = film.paths[index * each : (index + 1) * each]
-            films = {_film_name(k, self.video): path for k, path in enumerate(own)}
+            # An ascent of no steps leaves no film.
+            films = {_film_name(k, self.video): path for k, path in enumerate(own) if path.is_file()}
             yield name, result[index], patches[index] | films
 
     def _filming(self, names: Sequence[str], drafts: Path) -> Filming:
@@ -172,12 +186,40 @@ class Atlas:
             write_whole(page.encode(), self.out / PAGE)
 
 
+@contextlib.contextmanager
+def _place(out: Path) -> Iterator[None]:
+    """The folder of an atlas, made where it is not there; and taken away again where nothing came into it."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InwardError(f"{out} cannot be written ({error.strerror}); give another --out") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            for folder in made:
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def _drafts(out: Path) -> Iterator[Path]:
+    """A hidden folder beside the tiles, from which files are moved into them."""
+    try:
+        drafts = tempfile.TemporaryDirectory(prefix=".drafts.", dir=out)
+    except OSError as error:
+        raise InwardError(f"{out} cannot be written ({error.strerror}); give another --out") from error
+    with drafts:
+        yield Path(drafts.name)
+
+
 def _tile(folder: Path, told: Mapping[str, Any]) -> list[Tile]:
     scores = told.get("scores")
     if not isinstance(scores, Mapping) or not isinstance(scores.get("address"), str):
         return []
     final = scores.get("final")
-    size = told.get("parameters", {}).get("size")
+    parameters = told.get("parameters")
+    size = parameters.get("size") if isinstance(parameters, Mapping) else None
     return [
         Tile(
             picture=f"{folder.name}/picture.png",
@@ -194,6 +236,11 @@ def _tile(folder: Path, told: Mapping[str, Any]) -> list[Tile]:
 
 def _patch_name(rank: int) -> str:
     return f"photograph-{rank + 1}.png"
+
+
+def _spelled(address: str) -> str:
+    """A sum whose signs are words: a folder's name has none, and ``a + b`` and ``a - b`` are two units."""
+    return re.sub(r"(^|\s)-(?=\s|\d)", r"\1minus ", address)
 
 
 def _film_name(variant: int, suffix: str) -> str:

@@ -68,3 +68,7 @@ class Noise:
         colored = torch.fft.irfft2(torch.fft.rfft2(white) / frequency**self.decay, s=(height, width))
         spread = colored.std(correction=0).clamp_min(1e-12)
         return 0.5 + self.std * (colored - colored.mean()) / spread
+
+
+NAMED: dict[str, Start] = {"noise": Noise(), "gray": Gray()}
+"""The starts that need no more than a name."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from inward.ascent import OnPass, Row
 from inward.columns.batches import Each
 from inward.columns.constraints import Box
-from inward.columns.objectives import at
+from inward.columns.objectives import at, classes_of
 from inward.columns.penalties import L2
 from inward.columns.steps import blurred_gradient
 from inward.errors import CallError
 from inward.methods.recipe import planned
 from inward.methods.rendering import Job, visualization
+from inward.network.lean import lean
 from inward.network.network import Network
 from inward.network.selection import select
 from inward.results import Visualization
@@ -62,8 +64,7 @@ def class_visualization(
     names = select(net, addresses, shape)
     if not (lr > 0 and math.isfinite(lr)) or not (decay >= 0 and math.isfinite(decay)):
         raise CallError(f"lr must be a number above 0 and decay one from 0 up, not {lr:g} and {decay:g}")
-    if not all(name.startswith("class") for name in names):
-        raise CallError(f"'{next(n for n in names if not n.startswith('class'))}' is not a class; write class:NAME")
+    classes_of(net, names, shape)
 
     def row(classes: Sequence[str]) -> Row:
         return Row(
@@ -71,6 +72,7 @@ def class_visualization(
             step=blurred_gradient(lr, every=blur_every, sigma=blur_sigma),
             passes=steps,
             constraints=(Box(),),
+            prepare=partial(lean, half=False),
         )
 
     starts = ["gray"] * len(names)

@@ -9,19 +9,23 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from inward.ascent import Row
 from inward.columns.augmentations import SETS, Augmentation, Compose, named
 from inward.columns.batches import Diverse, Each
 from inward.columns.constraints import Box
 from inward.columns.goals import Plateau
+from inward.columns.maco import MACO
 from inward.columns.objectives import Kind, Objective, at
 from inward.columns.parameterizations import KINDS, parameterization
 from inward.columns.parameters import Parameterization
 from inward.columns.penalties import L1, L2, Blur, TotalVariation, Transparency
+from inward.columns.starts import NAMED
 from inward.columns.steps import adam
 from inward.columns.transparency import Backdrop, Transparent
 from inward.errors import CallError
@@ -34,12 +38,12 @@ from inward.network.room import images_at_once
 from inward.network.selection import select
 from inward.types import Size
 
-# Adam's step. Ours: 0.05 in the authors' code of Fourier pictures leaves some channels unsettled.
 # What changes nothing in the pictures.
 UNRECORDED = {"on_pass", "batch"}
+# Adam's step. Ours: 0.05 in the authors' code of Fourier pictures leaves some channels unsettled.
 RATES = {"fourier": 0.03, "pixels": 0.02, "cppn": 0.003, "maco": 0.1, "pyramid": 0.03}
 _TERMS = re.compile(r"\s+([+-])\s+")
-_FACTOR = re.compile(r"^(?P<factor>-?\d+(?:\.\d+)?)\s*\*\s*(?P<address>.+)$")
+_FACTOR = re.compile(r"^(?P<factor>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*\*\s*(?P<address>.+)$")
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Recipe:
     lr: float
     redirect: int
     precision: str
+    spectrum: Tensor | None = None
     objectives: Mapping[str, Objective] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -110,7 +115,7 @@ class Recipe:
         return found
 
     def _parameterization(self) -> Parameterization:
-        made = parameterization(self.parameterization)
+        made = parameterization(self.parameterization) if self.spectrum is None else MACO(self.spectrum)
         return Transparent(made) if self.transparent else made
 
     def _augmentation(self) -> Augmentation | None:
@@ -132,6 +137,11 @@ def planned(function: Callable[..., Any], net: Network, given: Mapping[str, Any]
         options["lr"] = RATES.get(kind, 0.0)
     if "precision" in options:
         options["precision"] = _precision(net, options["precision"])
+    # Manifests name files as they are found from every folder.
+    if isinstance(options.get("start"), list):
+        options["start"] = [word if word in NAMED else str(Path(word).absolute()) for word in options["start"]]
+    if options.get("spectrum"):
+        options["spectrum"] = str(Path(options["spectrum"]).absolute())
     usual = {p.name: p.default for p in known}
     return {k: float(v) if type(usual[k]) is float else v for k, v in options.items()}
 
@@ -189,9 +199,8 @@ def checked_sum(net: Network, address: str, size: Size) -> str:
     signs, names = _split(address)
     found = ""
     for sign, name in zip(signs, names, strict=True):
-        factor = "" if abs(sign) == 1 else f"{abs(sign):g} * "
-        joint = (" - " if sign < 0 else " + ") if found else ("-1 * " if sign == -1 else "")
-        found += f"{joint}{factor}{net.resolve(name, size)}"
+        joint, factor = (" - " if sign < 0 else " + ", abs(sign)) if found else ("", sign)
+        found += f"{joint}{'' if factor == 1 else f'{factor:.15g} * '}{net.resolve(name, size)}"
     return found
 
 

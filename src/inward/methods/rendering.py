@@ -11,7 +11,7 @@ from torch import Tensor
 from inward.ascent import OnPass, Pass, Row, ascend
 from inward.columns.batches import Each
 from inward.columns.objectives import Objective
-from inward.columns.starts import Gray, Noise, Start
+from inward.columns.starts import NAMED
 from inward.errors import CallError
 from inward.gradient import keys_of, trace_for
 from inward.methods.recipe import batches_of
@@ -20,8 +20,6 @@ from inward.pictures import read
 from inward.results import Visualization
 from inward.runs.record import Record
 from inward.types import Images, Pictures, Size
-
-STARTS: dict[str, Start] = {"noise": Noise(), "gray": Gray()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +117,8 @@ class _Starts:
         shares = like.split(len(like) // len(self.words))
         images, first = [], 0
         for word, share in zip(self.words, shares, strict=True):
-            if word in STARTS:
-                images.append(STARTS[word](share, seeds[first : first + len(share)]))
+            if word in NAMED:
+                images.append(NAMED[word](share, seeds[first : first + len(share)]))
             else:
                 images.append(read(word, self.net, self.size).to(share).expand_as(share))
             first += len(share)

@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal
 
+from torch import Tensor
+
 from inward.ascent import OnPass
 from inward.columns.objectives import Kind, Objective
+from inward.columns.spectrum import spectrum_of
 from inward.errors import CallError
 from inward.methods.recipe import Recipe, names_of, picture_seed, planned
 from inward.methods.rendering import Job, passes_kept, visualization
 from inward.network.network import Network
+from inward.pictures import find, read
 from inward.results import Visualization
 from inward.runs.record import record
 from inward.types import Size
@@ -29,6 +33,7 @@ def visualize(
     parameterization: Literal["fourier", "pixels", "cppn", "maco", "pyramid"] = "fourier",
     transparent: bool = False,
     augment: Literal["standard", "crops", "color", "none"] = "standard",
+    spectrum: str | None = None,
     start: str | list[str] = "noise",
     diverse: int = 1,
     diversity: float = 1.0,
@@ -65,6 +70,7 @@ def visualize(
             of a natural spectrum) or pyramid (Laplacian).
         transparent: whether the picture has an alpha channel too, so that only what matters is opaque.
         augment: what the picture must survive; standard is jitter, scale and rotation.
+        spectrum: for maco, a folder of pictures whose mean magnitude is held; by default the 1 / f law.
         start: noise, gray, or the file of a picture (from Python: or one for each address).
         diverse: how many pictures of each unit, unlike one another.
         diversity: how much being unlike counts, as a share of the score.
@@ -103,6 +109,7 @@ def visualize(
         "augment": augment,
         "parameterization": parameterization,
         "transparent": transparent,
+        "spectrum": spectrum,
         "start": starts,
         "diverse": diverse,
         "diversity": diversity,
@@ -118,10 +125,11 @@ def visualize(
         "seed": seed,
     }
     options = planned(visualize, net, given)
+    starts = options["start"]
     if parameterization == "cppn" and any(word != "noise" for word in starts):
         raise CallError("a cppn picture starts from weights that are drawn, not from an image; use --start noise")
     settings: dict[str, Any] = {f.name: options[f.name] for f in fields(Recipe) if f.name in options}
-    settings |= {"size": shape, "objectives": objectives}
+    settings |= {"size": shape, "objectives": objectives, "spectrum": _spectrum(net, shape, spectrum, parameterization)}
     recipe = Recipe(**settings)
     job = Job(
         net=net,
@@ -139,3 +147,13 @@ def visualize(
     notes = ("its objective was made in Python, and rerun cannot make it again",) if objectives else ()
     made = record(net, "feature-visualization", {"addresses": names, **options}, {}, started, notes)
     return visualization(net, made, names, starts, found)
+
+
+def _spectrum(net: Network, size: Size, folder: str | None, parameterization: str) -> Tensor | None:
+    """The mean magnitude of the pictures in a folder, read a few at a time."""
+    if folder is None:
+        return None
+    if parameterization != "maco":
+        raise CallError(f"a spectrum is what maco holds, and {parameterization} holds none; leave it out")
+    files = find([folder])
+    return spectrum_of((read(files[i : i + 16], net, size) for i in range(0, len(files), 16)), size)

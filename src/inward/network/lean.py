@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from inward.network.edit import hold
 from inward.network.graph import Graph
 from inward.network.layout import op_name
+from inward.network.memory import arrange_channels_last
 from inward.network.modes import has_half
 from inward.network.network import Network
 from inward.network.operation import argument, shape_of
@@ -99,20 +100,6 @@ def unshuffle_convolutions(module: fx.GraphModule) -> None:
         plain = node.target is not folded_convolution
         node.target = unshuffled_convolution if plain else folded_unshuffled_convolution
         node.args, node.kwargs = (node.args[0], blocks, bias, stride[0], tuple(padding), tuple(sizes)), {}
-
-
-def arrange_channels_last(module: fx.GraphModule) -> None:
-    """The edit that hands the images over with their channels last in memory, as convolutions are fastest."""
-    image = next(node for node in module.graph.nodes if node.op == "placeholder")
-    with module.graph.inserting_after(image):
-        arranged = module.graph.call_function(channels_last, (image,))
-    arranged.meta["val"] = image.meta["val"]
-    image.replace_all_uses_with(arranged, delete_user_cb=lambda user: user is not arranged)
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """The same tensor, its channels last in memory."""
-    return x.contiguous(memory_format=torch.channels_last)
 
 
 def argument_of(node: fx.Node, index: int) -> Any:

@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
 def local_response_norm(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
     """``x / (k + alpha * mean of x^2 over size neighboring channels) ** beta``, ``torch.nn.LocalResponseNorm``.
 
-    In bfloat16 too. Its gradient is written out, and cannot be differentiated again.
+    In bfloat16 too. Its gradient is written out, and can be differentiated again.
     """
     return _Normalization.apply(x, size, alpha, beta, k)  # type: ignore[return-value]
 
@@ -29,16 +28,20 @@ class _Normalization(torch.autograd.Function):
         power = _power(sums, beta)
         y = x * power
         ctx.save_for_backward(x, y, sums, power, band)
-        ctx.factor = -2 * alpha * beta
+        ctx.alpha, ctx.beta, ctx.k = alpha, beta, k
         return y
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         x, y, sums, power, band = ctx.saved_tensors
         (g,) = grads
+        if torch.is_grad_enabled():
+            # The gradient is to be differentiated again, and what the forward pass saved is constant for that.
+            sums = F.conv2d(x * x, band) * ctx.alpha + ctx.k
+            power = sums**-ctx.beta
+            y = x * power
         shared = F.conv2d((g * y).div_(sums), band.transpose(0, 1))
-        return torch.addcmul(g * power, x, shared, value=ctx.factor), None, None, None, None
+        return torch.addcmul(g * power, x, shared, value=-2 * ctx.alpha * ctx.beta), None, None, None, None
 
 
 def _power(sums: Tensor, beta: float) -> Tensor:

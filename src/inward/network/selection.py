@@ -10,7 +10,9 @@ from inward.network.address import parse
 from inward.network.network import Network
 from inward.types import Size
 
-_MANY = re.compile(r"^(?P<point>.+)[/:](?:(?P<all>\*)|(?P<first>\d*):(?P<end>\d*)(?::(?P<step>\d+))?)$")
+_RANGE = r"(?:(?P<all>\*)|(?P<first>\d*):(?P<end>\d*)(?::(?P<step>\d+))?)"
+# A colon stands before classes alone: relu:2 is the second call of a module.
+_MANY = re.compile(rf"^(?:(?P<point>.+)/|(?P<output>class(?:@\d+)?):){_RANGE}$")
 
 
 def select(net: Network, words: str | Sequence[str], size: Size | None = None) -> list[str]:
@@ -31,10 +33,11 @@ def select(net: Network, words: str | Sequence[str], size: Size | None = None) -
 
 
 def _many(net: Network, word: str, many: re.Match[str], size: Size | None) -> list[str]:
-    parsed = parse(many["point"])
+    name = many["point"] or many["output"]
+    parsed = parse(name)
     if parsed.unit is not None or parsed.label is not None:
         raise CallError(f"'{word}' names units of a unit; write POINT/* or POINT/FIRST:END")
-    point = net.resolve(many["point"], size)
+    point = net.resolve(name, size)
     joint = "/" if point.output is None else ":"
     if point.output is None:
         units = net.graph(size or net.size).points[point.point].units
@@ -44,10 +47,12 @@ def _many(net: Network, word: str, many: re.Match[str], size: Size | None) -> li
         units = net.classes(point.output, size)
     first = int(many["first"] or 0)
     end = int(many["end"]) if many["end"] else units
-    step = int(many["step"] or 1)
-    if end > units:
-        raise CallError(f"there is no unit {end - 1} in {point}; it has {units}, 0 to {units - 1}")
-    chosen = range(first, end, step) if step else range(0)
+    step = 1 if many["step"] is None else int(many["step"])
+    if max(first, end - 1) >= units:
+        raise CallError(f"there is no unit {max(first, end - 1)} in {point}; it has {units}, 0 to {units - 1}")
+    if step == 0:
+        raise CallError(f"the step of '{word}' is 0, and with it no unit follows another; give 1 or more")
+    chosen = range(first, end, step)
     if not chosen:
         raise CallError(f"'{word}' is empty; its end is left out and must be above its start, as in {point}{joint}0:64")
     return [f"{point}{joint}{unit}" for unit in chosen]

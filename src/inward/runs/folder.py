@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from inward import draw
@@ -24,6 +25,7 @@ from inward.types import Size
 MANIFEST = "manifest.json"
 ARRAYS = "arrays.safetensors"
 FORMAT = 1
+_WRITTEN = re.compile(r"manifest\.json|arrays\.safetensors|[a-z]+(-\d+)?\.(png|mp4|gif|webp)")
 
 
 def save(result: Result, folder: Path, extra: Mapping[str, Path] | None = None) -> Path:
@@ -38,10 +40,8 @@ def save(result: Result, folder: Path, extra: Mapping[str, Path] | None = None) 
     """
     if len(result) != 1:
         raise CallError(f"a folder holds one result, and this is a batch of {len(result)}; save result[i]")
+    check_place(folder, result.record.method)
     try:
-        other = _standing(folder, result.record.method)
-        if other:
-            raise CallError(f"{folder} exists and is {other}; give another --out")
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
@@ -50,11 +50,22 @@ def save(result: Result, folder: Path, extra: Mapping[str, Path] | None = None) 
         _write(result, draft, extra or {})
         draft.chmod(0o755)
         _exchange(draft, folder)
-    except OSError as error:
-        raise InwardError(f"{folder} cannot be written ({error.strerror}); give another --out") from error
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InwardError(f"{folder} cannot be written ({why}); give another --out") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
+
+
+def check_place(folder: Path, method: str) -> None:
+    """Raises CallError where ``folder`` holds what a result of this method must not replace."""
+    try:
+        other = _standing(folder, method)
+    except OSError as error:
+        raise InwardError(f"{folder} cannot be written ({error.strerror}); give another --out") from error
+    if other:
+        raise CallError(f"{folder} exists and is {other}; give another --out")
 
 
 def _standing(folder: Path, method: str) -> str:
@@ -63,6 +74,9 @@ def _standing(folder: Path, method: str) -> str:
         return ""
     told = manifest_in(folder)
     entries = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    if told is None and ARRAYS in entries and all(_WRITTEN.fullmatch(name) for name in entries):
+        # A result whose manifest was damaged.
+        return ""
     if told is None or not entries <= {MANIFEST, *told["files"]}:
         return "not a result of inward"
     return "" if told["method"] == method else f"a result of {told['method']}"

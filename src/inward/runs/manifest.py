@@ -80,7 +80,8 @@ def _fits(value: Any, usual: Any, hint: Any) -> bool:
         return not isinstance(usual, bool | int | float) and _is_list(value, str, int)
     if isinstance(usual, bool | int | float | str):
         return type(value) is type(usual) or (type(usual) is float and type(value) is int)
-    return float in get_args(hint) and type(value) in (int, float)
+    kinds = get_args(hint)
+    return type(value) in kinds or (type(value) is int and float in kinds)
 
 
 def _wrong_parameter(method: str, told: Mapping[str, Any]) -> str:
