@@ -42,7 +42,7 @@ def test_commands_of_the_readme_are_known(capsys):
     for text in commands:
         words = text.split()[1:]
         command, _, _ = app.parse_args(words, exit_on_error=False, print_error=False)
-        assert command.__name__.removesuffix("_command") == words[0]
+        assert command.__name__.removesuffix("_command") in words[:2]
 
 
 @pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])

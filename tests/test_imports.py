@@ -35,7 +35,10 @@ LAYERS: dict[str, set[str]] = {
     "notebook": {"draw", "figures", "results"},
     "runs.folder": {"draw", "figures", "methods", "network", "results", "runs.record"},
     "runs.film": {"ascent", "draw", "runs.folder"},
-    "atlas": {"ascent", "draw", "methods", "network", "results", "runs.film", "runs.folder", "runs.record"},
+    "atlas": {
+        *("ascent", "columns", "draw", "methods", "network", "results", "studies"),
+        *("runs.film", "runs.folder", "runs.record"),
+    },
     "runs": {"methods", "network", "results", "runs.folder", "runs.record"},
     "terminal": set(),
 }

@@ -7,11 +7,13 @@ from inward.errors import CallError, InwardError, InwardWarning
 from inward.gradient import gradient, mean_gradient
 from inward.methods import TABLE
 from inward.methods.attacks import targeted_attack
+from inward.methods.class_visualization import class_visualization
 from inward.methods.saliency import saliency
 from inward.methods.visualize import visualize
 from inward.network import Network
 from inward.network.load import load
 from inward.pictures import read
+from inward.studies.activations import activations
 from inward.version import VERSION as __version__
 
 __all__ = [
@@ -21,6 +23,8 @@ __all__ = [
     "InwardWarning",
     "Network",
     "__version__",
+    "activations",
+    "class_visualization",
     "gradient",
     "load",
     "mean_gradient",

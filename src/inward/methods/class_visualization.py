@@ -30,7 +30,7 @@ def class_visualization(
     *,
     size: Size | None = None,
     steps: int = 200,
-    lr: float = 0.02,
+    lr: float = 0.01,
     decay: float = 0.001,
     blur_every: int = 10,
     blur_sigma: float = 1.0,
