@@ -1,0 +1,95 @@
+"""What the pages get when they are built: formulas as MathML, and what the program itself says of itself.
+
+A line ``<!-- made: NAME -->`` is replaced by the text that the function of this name in ``MADE`` gives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import io
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from latex2mathml.converter import convert
+
+import inward
+from inward.cli import app
+from inward.commands import EXAMPLES
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+_MADE = re.compile(r"^<!-- made: ([\w-]+) -->$", re.MULTILINE)
+_FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.DOTALL)
+# Docstrings name things as Sphinx does.
+_ROLE = re.compile(r":(?:class|func|meth|mod|attr):(?=<code>)")
+_TWICE = ("study activations",)
+
+
+def commands() -> str:
+    """The help of every command."""
+    known = [*(name for name in EXAMPLES), *_TWICE]
+    return "\n".join(f"## inward {name}\n\n```text\n{_help(name.split())}\n```\n" for name in known)
+
+
+def _help(words: list[str]) -> str:
+    told = io.StringIO()
+    # Boxes of one width, whatever the terminal that builds the pages.
+    plain = {"COLUMNS": "96", "NO_COLOR": "1", "TERM": "dumb"}
+    with mock.patch.dict(os.environ, plain), contextlib.redirect_stdout(told):
+        app([*words, "--help"], exit_on_error=False, result_action="return_value")
+    return "\n".join(line.rstrip() for line in told.getvalue().strip().splitlines())
+
+
+def methods() -> str:
+    """The table of methods."""
+    rows = [f"| `{m.name}` | `inward {m.command}` | {m.question} | {m.paper} |" for m in inward.TABLE]
+    return "\n".join(["| method | command | question | paper |", "| --- | --- | --- | --- |", *rows])
+
+
+def ratios() -> str:
+    """How fast, measured by ``python -m benchmarks``."""
+    rows = ["| work | inward | beside it | times as fast (quartiles) | threads |", "| --- | --- | --- | --- | --- |"]
+    for row in json.loads((RESULTS / "ratios.json").read_text(encoding="utf-8")):
+        spread = f"{row['median']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+        rows.append(
+            f"| {row['name'].replace('-', ' ')} | {row['ours_s'] * 1000:.0f} ms | {row['peer_s'] * 1000:.0f} ms "
+            f"| {spread} | {row.get('threads', '')} |"
+        )
+    return "\n".join(rows)
+
+
+def channels() -> str:
+    """The large sheet of channels, where it has been made."""
+    picture = "images/channels.jpg"
+    caption = "Six channels of each of eight layers of Inception v1"
+    return figure(picture, caption) if (ROOT / "docs" / picture).is_file() else ""
+
+
+def figure(picture: str, caption: str) -> str:
+    """A picture with its caption, in Markdown."""
+    return f"<figure markdown>\n![{caption}]({picture})\n<figcaption>{caption}</figcaption>\n</figure>"
+
+
+MADE: dict[str, Callable[[], str]] = {f.__name__: f for f in (commands, methods, ratios, channels)}
+
+
+def mathml(formula: str) -> str:
+    """A formula, as arithmatex marks it, in MathML."""
+    text = html.unescape(formula).strip()
+    return convert(text[2:-2].strip(), display="block" if text.startswith(r"\[") else "inline")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Puts in what is made."""
+    return _MADE.sub(lambda found: MADE[found[1]](), markdown)
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Turns formulas into MathML."""
+    return _ROLE.sub("", _FORMULA.sub(lambda found: mathml(found[2]), content))

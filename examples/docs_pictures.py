@@ -1,0 +1,191 @@
+"""Makes the pictures of the documentation: what units of Inception v1 look for, in every way that there is.
+
+    python examples/docs_pictures.py inception_v1.safetensors classes.txt docs/images [FIGURE ...]
+
+Without names, all figures. The photographs are those of scikit-image; about fifteen minutes on two CPU cores.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from skimage import data
+
+import inward
+from inward import draw
+from inward.cli import main as command
+from inward.columns.directions import caricature
+from inward.methods.class_visualization import class_visualization
+
+UNIT = "mixed4a/97"
+_QUALITY = 88
+# The units and the photographs of the tutorial.
+_ATLAS = ("mixed3b/10", "mixed3b/64", "mixed4a/97", "mixed4a/200", "mixed4d/30", "mixed4d/100")
+_PHOTOGRAPHS = (
+    *("astronaut", "brick", "camera", "chelsea", "clock", "coffee", "coins", "grass", "gravel", "horse"),
+    *("hubble_deep_field", "immunohistochemistry", "moon", "page", "retina", "rocket", "text"),
+)
+
+
+def parameterizations(net: inward.Network) -> Image.Image:
+    """One unit, every parameterization."""
+    kinds = ("fourier", "pixels", "pyramid", "maco", "cppn")
+    return _row([_pictures(net, [UNIT], parameterization=kind)[0] for kind in kinds], kinds)
+
+
+def objectives(net: inward.Network) -> Image.Image:
+    """One layer and one class, everything that can be asked of them."""
+    asked = [_pictures(net, [address])[0] for address in ("mixed4a/97@7,7", "mixed4a/97", "mixed4a")]
+    asked += [_pictures(net, ["class:340"], objective=kind)[0] for kind in ("score", "probability")]
+    words = ("neuron", "channel", "layer (energy)", "class zebra: score", "class zebra: probability")
+    return _row(asked, words)
+
+
+def diversity(net: inward.Network) -> Image.Image:
+    """Four pictures of one unit, unlike one another."""
+    found = inward.visualize(net, ["mixed4d/30"], diverse=4)
+    scores = [found.final[0].item(), *found.variants_final[0].tolist()]
+    return _row([found.images[0], *found.variants[0]], [f"score {score:.0f}" for score in scores])
+
+
+def transparency(net: inward.Network) -> Image.Image:
+    """Two units, opaque, and with an alpha channel over squares."""
+    units = ("mixed4d/30", "class:340")
+    opaque = _pictures(net, units)
+    clear = _pictures(net, units, transparent=True)
+    shown = [draw.to_picture(opaque[0]), _on_squares(clear[0]), draw.to_picture(opaque[1]), _on_squares(clear[1])]
+    return draw.grid(shown, columns=4, captions=["mixed4d/30", "transparent", "class zebra", "transparent"])
+
+
+def classes(net: inward.Network) -> Image.Image:
+    """The classic class visualization above the modern one."""
+    chosen = ("class:340", "class:9", "class:130", "class:985")
+    names = [net.label(net.resolve(address).unit or 0).partition(",")[0] for address in chosen]
+    classic = class_visualization(net, chosen).images
+    modern = _pictures(net, chosen)
+    captions = [f"{name}: {recipe}" for recipe in ("classic, 2013", "modern, 2017") for name in names]
+    return draw.grid([draw.to_picture(i) for i in (*classic, *modern)], columns=4, captions=captions)
+
+
+def caricatures(net: inward.Network) -> Image.Image:
+    """A photograph, and what three layers see in it, exaggerated."""
+    cat = _photograph(net, data.chelsea())
+    points = ("conv2", "mixed3b", "mixed4b", "mixed4d")
+    made = inward.visualize(net, {point: caricature(net, cat, point) for point in points})
+    return _row([cat[0], *made.images], ["photograph", *points])
+
+
+def way(net: inward.Network) -> Image.Image:
+    """One picture on its way."""
+    found = inward.visualize(net, [UNIT], snapshots=3, steps=256)
+    shown = [*found.snapshots[0], found.images[0]]
+    return _row(shown, [f"step {(i + 1) * 256 // len(shown)}" for i in range(len(shown))])
+
+
+def atlas(net: inward.Network) -> Image.Image:
+    """The page that the tutorial ends with, as a browser shows it."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        _save_photographs(folder / "photographs")
+        photographs, study, out = (str(folder / name) for name in ("photographs", "study", "atlas"))
+        given = ("--weights", str(net.spec["weights"]))
+        points = dict.fromkeys(unit.partition("/")[0] for unit in _ATLAS)
+        looked = ("study", "activations", "inward/inception_v1", photographs, "--no-pages", "--out", study)
+        command([*looked, *given, "--points", *points])
+        command(["visualize", "inward/inception_v1", *_ATLAS, *given, "--study", study, "--out", out])
+        return _screenshot(folder / "atlas" / "index.html")
+
+
+def _save_photographs(folder: Path) -> None:
+    """Each photograph whole, and its four quarters."""
+    folder.mkdir()
+    for name in _PHOTOGRAPHS:
+        whole = Image.fromarray(getattr(data, name)()).convert("RGB")
+        whole.save(folder / f"{name}.png")
+        width, height = whole.width // 2, whole.height // 2
+        for number, (x, y) in enumerate([(0, 0), (width, 0), (0, height), (width, height)]):
+            whole.crop((x, y, x + width, y + height)).save(folder / f"{name}-{number}.png")
+
+
+def _screenshot(page: Path) -> Image.Image:
+    """A page in a browser, all of it."""
+    from playwright.sync_api import sync_playwright
+
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    picture = page.with_name("screenshot.png")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+        shown = browser.new_page(viewport={"width": 1000, "height": 900})
+        shown.goto(page.as_uri())
+        shown.wait_for_timeout(1000)
+        shown.screenshot(path=os.fspath(picture), full_page=True)
+        browser.close()
+    with Image.open(picture) as whole:
+        return whole.convert("RGB")
+
+
+FIGURES: dict[str, Callable[[inward.Network], Image.Image]] = {
+    function.__name__: function
+    for function in (parameterizations, objectives, diversity, transparency, classes, caricatures, way, atlas)
+}
+
+
+def _pictures(net: inward.Network, addresses: Sequence[str], **options: Any) -> torch.Tensor:
+    return inward.visualize(net, addresses, **options).images
+
+
+def _row(images: Sequence[torch.Tensor], captions: Sequence[str]) -> Image.Image:
+    return draw.grid([draw.to_picture(image) for image in images], columns=len(images), captions=list(captions))
+
+
+def _photograph(net: inward.Network, pixels: Any) -> torch.Tensor:
+    """The middle square of a photograph at the network's size, (1, 3, H, W)."""
+    picture = Image.fromarray(pixels)
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    picture = picture.crop((left, top, left + side, top + side)).resize(net.size[::-1], Image.Resampling.LANCZOS)
+    return (
+        torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+        .view(1, *net.size, 3)
+        .permute(0, 3, 1, 2)
+        .float()
+        / 255
+    )
+
+
+def _on_squares(image: torch.Tensor) -> Image.Image:
+    """A picture with an alpha channel on light and dark squares."""
+    picture = draw.to_picture(image)
+    tile = Image.new("RGB", (2, 2), "white")
+    tile.putpixel((0, 1), (196, 196, 196))
+    tile.putpixel((1, 0), (196, 196, 196))
+    ground = Image.new("RGB", picture.size)
+    cell = tile.resize((16, 16), Image.Resampling.NEAREST)
+    for y in range(0, picture.height, 16):
+        for x in range(0, picture.width, 16):
+            ground.paste(cell, (x, y))
+    ground.paste(picture, mask=picture.getchannel("A"))
+    return ground
+
+
+def main(weights: str, labels: str, out: str, *names: str) -> None:
+    """Makes the figures of these names."""
+    net = inward.load("inward/inception_v1", weights=weights, labels=labels)
+    for name in names or FIGURES:
+        path = Path(out) / f"{name}.jpg"
+        FIGURES[name](net).save(path, quality=_QUALITY, optimize=True)
+        print(f"{path}  {path.stat().st_size // 1024} KB", flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 4 or not set(sys.argv[4:]) <= set(FIGURES):
+        sys.exit(f"{__doc__}\nFigures: {', '.join(FIGURES)}")
+    main(*sys.argv[1:])
