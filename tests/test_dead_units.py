@@ -10,6 +10,7 @@ from inward.ascent import Row, ascend
 from inward.columns import steps
 from inward.columns.augmentations import Augmentation, Jitter
 from inward.columns.constraints import normalized
+from inward.columns.goals import Plateau
 from inward.columns.objectives import Channel
 from inward.errors import InwardWarning
 from inward.network.network import Network
@@ -119,3 +120,18 @@ def test_a_second_look_at_a_dead_image_sees_the_same_augmentation(dead: Network)
     assert len(others) == 4
     assert others[0::2] == others[1::2]
     assert len({first, *others}) == 3
+
+
+def test_a_dead_image_does_not_settle_while_redirected_gradients_move_it(dead: Network) -> None:
+    """Its score stands at 0 for more passes than a plateau takes."""
+    row = dead_row(1, plateau=Plateau(window=1, tolerance=0.01))
+    found = ascend(dead, row, grey_pictures(0.4, 0.45))
+    assert int((found.scores[:, 0] == 0).sum()) > 2
+    assert (found.final > 1).all()
+
+
+def test_pictures_that_an_observer_keeps_do_not_move_on(dead: Network) -> None:
+    kept: list[Tensor] = []
+    found = ascend(dead, dead_row(0, passes=3), grey_pictures(0.7), on_pass=lambda now: kept.append(now.images()))
+    assert torch.equal(kept[-1], found.images)
+    assert not torch.equal(kept[0], kept[1])

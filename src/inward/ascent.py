@@ -229,8 +229,11 @@ class _Loop:
             history.append(look.scores)
             if on_pass is not None:
                 on_pass(Pass(index + 1, self.row.passes, history[-1], self._pictures))
-            if self.row.plateau is not None and self._leave(self.row.plateau.settled(torch.stack(history))):
-                break
+            if self.row.plateau is not None:
+                # The score of a dead unit stands still while its redirected gradient still moves the picture.
+                settled = self.row.plateau.settled(torch.stack(history)) & ~look.redirected
+                if self._leave(settled):
+                    break
         images = self._pictures()
         final, reached = self._judge(images)
         scores = torch.stack(history) if history else final.new_zeros((0, len(images)), device="cpu")
@@ -238,7 +241,8 @@ class _Loop:
 
     @torch.no_grad()
     def _pictures(self) -> Pictures:
-        return self.row.parameterization.image(self.parameters, self.like).detach()
+        # A copy: whoever keeps it must not see it move on.
+        return self.row.parameterization.image(self.parameters, self.like).detach().clone()
 
     @torch.no_grad()
     def _judge(self, images: Pictures) -> tuple[Scores, Tensor]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-import tempfile
+import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,14 +92,19 @@ class Atlas:
         batches = batches_of(
             self.net, todo, lambda name: summed(self.net, name, self._size), self._size, each=each, batch=batch
         )
-        with _place(self.out), contextlib.ExitStack() as ending:
-            ending.callback(self._page)
-            for index, batch in enumerate(batches):
-                with _drafts(self.out) as drafts:
+        with _place(self.out) as drafts:
+            try:
+                for index, batch in enumerate(batches):
                     watch = _counted(on_pass, index, len(batches))
                     for name, result, extra in self._batch(batch, drafts, watch):
                         on_made(Made(name, save(result, folders[name], extra), result))
-                self._page()
+                    self._page()
+            except BaseException:
+                # What stopped it is told, not that the page cannot be written either.
+                with contextlib.suppress(InwardError):
+                    self._page()
+                raise
+            self._page()
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -187,30 +193,25 @@ class Atlas:
 
 
 @contextlib.contextmanager
-def _place(out: Path) -> Iterator[None]:
-    """The folder of an atlas, made where it is not there; and taken away again where nothing came into it."""
+def _place(out: Path) -> Iterator[Path]:
+    """Makes the folder of an atlas, and gives a hidden one in it, from which files are moved into tiles.
+
+    That is gone at the end, and so is the folder itself where nothing came into it.
+    """
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    # Named before it is there: a stop at any moment finds it, also one while tiles are written.
+    drafts = out / f".drafts.{secrets.token_hex(8)}"
     try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InwardError(f"{out} cannot be written ({error.strerror}); give another --out") from error
-    try:
-        yield
+        try:
+            drafts.mkdir(parents=True)
+        except OSError as error:
+            raise InwardError(f"{out} cannot be written ({error.strerror}); give another --out") from error
+        yield drafts
     finally:
+        shutil.rmtree(drafts, ignore_errors=True)
         with contextlib.suppress(OSError):
             for folder in made:
                 folder.rmdir()
-
-
-@contextlib.contextmanager
-def _drafts(out: Path) -> Iterator[Path]:
-    """A hidden folder beside the tiles, from which files are moved into them."""
-    try:
-        drafts = tempfile.TemporaryDirectory(prefix=".drafts.", dir=out)
-    except OSError as error:
-        raise InwardError(f"{out} cannot be written ({error.strerror}); give another --out") from error
-    with drafts:
-        yield Path(drafts.name)
 
 
 def _tile(folder: Path, told: Mapping[str, Any]) -> list[Tile]:

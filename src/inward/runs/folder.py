@@ -115,9 +115,14 @@ def free_name(out: Path, name: str, method: str) -> str:
 def _exchange(draft: Path, folder: Path) -> None:
     if folder.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        folder.rename(old / "old")
-        draft.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            folder.rename(old / "old")
+            draft.rename(folder)
+        finally:
+            # A stop between the two would lose the earlier result.
+            if not folder.exists():
+                (old / "old").rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
     else:
         draft.rename(folder)
 
