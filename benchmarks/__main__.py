@@ -34,7 +34,15 @@ def main() -> None:
                 found.append(run(contest, options.rounds))
     console.print(_table(found))
     if options.save:
-        RESULTS.write_text(json.dumps([ratio.as_json() for ratio in found], indent=2) + "\n", encoding="utf-8")
+        _save(found)
+
+
+def _save(found: list[Ratio]) -> None:
+    """Replaces the figures of the contests that were run, in the order of all."""
+    held = {told["name"]: told for told in json.loads(RESULTS.read_text(encoding="utf-8"))} if RESULTS.is_file() else {}
+    held |= {ratio.name: ratio.as_json() for ratio in found}
+    kept = [held[contest.name] for contest in CONTESTS if contest.name in held]
+    RESULTS.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
 def _table(found: list[Ratio]) -> Table:

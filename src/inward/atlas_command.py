@@ -62,7 +62,7 @@ def run_atlas(row: Method, given: Mapping[str, Any], options: Mapping[str, Any])
         atlas = _with_study(atlas, names, given["study"])
     with progress_bar(rate="pictures") as bar:
         task = bar.add_task(row.name, total=len(names))
-        shown = _Shown(bar, task, len(names))
+        shown = _Shown(bar, task, row.name, len(names))
         try:
             atlas.make(names, shown.made, shown.passed)
         except KeyboardInterrupt:
@@ -95,8 +95,9 @@ def _with_study(atlas: Atlas, names: Sequence[str], folder: Path | None) -> Atla
 class _Shown:
     """What the terminal shows of an atlas on its way."""
 
-    def __init__(self, bar: Progress, task: Any, total: int) -> None:
-        self.bar, self.task, self.total, self.there, self.left = bar, task, total, 0, total
+    def __init__(self, bar: Progress, task: Any, name: str, total: int) -> None:
+        self.bar, self.task, self.name, self.total = bar, task, name, total
+        self.there, self.left = 0, total
 
     def made(self, made: Made) -> None:
         """A tile is there."""
@@ -113,4 +114,5 @@ class _Shown:
 
     def passed(self, now: Pass) -> None:
         """A pass was made, of as many as all batches take."""
-        self.bar.update(self.task, completed=self.left * now.done / now.total)
+        shown = f"{self.name}, pass {now.done}/{now.total}"
+        self.bar.update(self.task, completed=self.left * now.done / now.total, description=shown)
