@@ -253,10 +253,11 @@ def test_what_the_program_says_of_itself_is_on_the_pages(made):
 
 def test_times_are_those_of_the_benchmarks(made, tmp_path, monkeypatch):
     (tmp_path / "ratios.json").write_text(
-        '[{"name": "a-b", "ours_s": 0.1248, "peer_s": 0.4001, "median": 3.209, "low": 3.1, "high": 3.3, "threads": 2}]'
+        '[{"name": "a-b", "ours_s": 0.1248, "peer_s": 0.4001, "median": 3.209, "low": 3.1, "high": 3.3, "threads": 2, '
+        '"share_of_peak": 0.444}]'
     )
     monkeypatch.setattr(made, "RESULTS", tmp_path)
-    assert made.ratios().splitlines()[2] == "| a b | 125 ms | 400 ms | 3.21 (3.10 to 3.30) | 2 |"
+    assert made.ratios().splitlines()[2] == "| a b | 125 ms | 400 ms | 3.21 (3.10 to 3.30) | 2 | 44% |"
 
 
 @pytest.fixture(scope="module")
