@@ -77,6 +77,11 @@ def page(title: str, sections: Sequence[Section]) -> str:
         sections: in order; none gives a page of the title alone.
     """
     body = "\n".join(_section(section, number) for number, section in enumerate(sections, 1))
+    return shell(title, body, above=_navigation(sections))
+
+
+def shell(title: str, body: str, *, above: str = "", style: str = "") -> str:
+    """A whole page around ``body``, which is HTML as is ``above``, what stands below the heading."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -85,12 +90,12 @@ def page(title: str, sections: Sequence[Section]) -> str:
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
 <title>{_safe(title)}</title>
-<style>{STYLE}</style>
+<style>{STYLE}{style}</style>
 </head>
 <body>
 <header>
 <h1>{_safe(title)}</h1>
-{_navigation(sections)}</header>
+{above}</header>
 <main>
 {body}
 </main>

@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from inward import draw
+from inward.draw.page import shell
 from inward.draw.saving import write_whole
-from inward.draw.style import STYLE
 from inward.network.network import Network
 from inward.pictures import read
 from inward.studies.activations import Activations
@@ -173,19 +173,4 @@ def _navigation(links: list[tuple[str, str]]) -> str:
 
 
 def _page(title: str, body: str) -> str:
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{html.escape(title)}</title>
-<style>{STYLE}{_MORE}</style>
-</head>
-<body>
-<header><h1>{html.escape(title)}</h1></header>
-<main>{body}</main>
-</body>
-</html>
-"""
+    return shell(title, body, style=_MORE)
