@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from inward.ascent import OnPass, Pass, Row, ascend
+from inward.ascent import Ascent, OnPass, Pass, Row, ascend
 from inward.columns.batches import Each
 from inward.columns.objectives import Objective
 from inward.columns.starts import NAMED
@@ -84,7 +84,7 @@ class Job:
         found = ascend(self.net, row, blank, seeds=seeds, seed=self.seed, on_pass=watch)
         # Where all have settled before a snapshot, it shows them as they were left.
         snapshots += [found.images.cpu()] * (len(self.kept) - len(snapshots))
-        final = self._finals(names, row.parameterization.opaque(found.images))
+        final = self._finals(names, row, found)
         images, steps, each = found.images.cpu(), found.steps.tolist(), len(seeds) // len(names)
         taken = torch.stack(snapshots, 1) if snapshots else images.new_zeros((len(seeds), 0, *images.shape[1:]))
         return [
@@ -99,9 +99,12 @@ class Job:
         ]
 
     @torch.no_grad()
-    def _finals(self, names: Sequence[str], images: Images) -> Tensor:
+    def _finals(self, names: Sequence[str], row: Row, found: Ascent) -> Tensor:
         """What the units themselves say of the pictures, without penalties and augmentation."""
-        units = Each(tuple(self.unit(name) for name in names), len(images) // len(names))
+        units = Each(tuple(self.unit(name) for name in names), len(found.images) // len(names))
+        if units == row.objective:
+            return found.final.cpu()
+        images = row.parameterization.opaque(found.images)
         return units(trace_for(self.net, images, keys_of(self.net, units, self.size))).cpu()
 
 
