@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -24,16 +26,33 @@ def modules_with_shapes() -> list[str]:
 jaxtyping.install_import_hook(modules_with_shapes(), "shapes.check")
 
 
+def missing(reason: str) -> None:
+    """Skips the test; where everything must run, what is missing is no reason to pass."""
+    if os.environ.get("INWARD_CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A real browser."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        missing("there is no chromium; apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of weights and images that lies beside the repository (INWARD_DATA elsewhere)."""
     folder = Path(os.environ.get("INWARD_DATA", ROOT.parent / "shared" / "data"))
     if not (folder / "weights").is_dir():
-        reason = f"no weights under {folder}; set INWARD_DATA to the folder that holds them"
-        # Where everything must run, a missing folder is no reason to pass.
-        if os.environ.get("INWARD_CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing(f"no weights under {folder}; set INWARD_DATA to the folder that holds them")
     return folder
 
 

@@ -384,3 +384,16 @@ GRAPHS: dict[str, Callable[[], nn.Module]] = CUSTOM | {
 HOOKED: dict[str, Callable[[], nn.Module]] = {
     kind.__name__: kind for kind in (DataBranch, BatchBranch, LargeBatchBranch)
 }
+
+
+class Same(nn.Module):
+    """Its features are the image, and its logits the mean colors."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.same = nn.Conv2d(channels, channels, 1, bias=False)
+        with torch.no_grad():
+            self.same.weight.copy_(torch.eye(channels)[:, :, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.same(x).mean((2, 3))

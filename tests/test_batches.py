@@ -20,6 +20,7 @@ from inward.errors import CallError
 from inward.gradient import gradient, keys_of, trace_for
 from inward.network.network import Network
 from inward.network.trace import Trace
+from networks import Same
 from same import seeded
 
 EXACT = 1e-12  # float64, up to some hundred additions of numbers near 1
@@ -40,19 +41,6 @@ class Net(nn.Module):
         return self.fc(torch.tanh(self.embed(rows)).mean(1))
 
 
-class Same(nn.Module):
-    """Its features are the image, and its logits the mean colors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.same = nn.Conv2d(2, 2, 1, bias=False)
-        with torch.no_grad():
-            self.same.weight.copy_(torch.eye(2)[:, :, None, None])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.same(x).mean((2, 3))
-
-
 @pytest.fixture(scope="module")
 def net() -> Network:
     return Network.of(seeded(Net).double(), size=(5, 7))
@@ -60,7 +48,7 @@ def net() -> Network:
 
 @pytest.fixture(scope="module")
 def same() -> Network:
-    return Network.of(Same().double().eval(), size=(5, 7))
+    return Network.of(Same(2).double().eval(), size=(5, 7))
 
 
 def rand(*shape: int, seed: int = 1) -> Tensor:
@@ -233,7 +221,7 @@ def test_one_image_is_alone_and_a_black_one_has_nothing_in_common(same: Network,
 def test_diversity_of_faint_features_is_that_of_strong_ones(same: Network) -> None:
     """float32: the fourth powers of 1e-12 would be 0."""
     images = rand(3, 2, 5, 7).float()
-    net = Network.of(Same().eval(), size=(5, 7))
+    net = Network.of(Same(2).eval(), size=(5, 7))
     strong = score(same, images.double(), Diversity("same")).float()
     torch.testing.assert_close(score(net, images * 1e-9, Diversity("same")), strong, rtol=1e-5, atol=0)
 

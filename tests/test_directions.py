@@ -16,6 +16,7 @@ from inward.columns.paths import Line
 from inward.errors import CallError
 from inward.gradient import gradient, keys_of, mean_gradient, trace_for
 from inward.network.network import Network
+from networks import Same
 from same import seeded, untouched
 
 EXACT = 1e-12  # float64, up to some hundred additions of numbers near 1
@@ -36,19 +37,6 @@ class Tokens(nn.Module):
         return self.fc(self.block(rows)[:, 0])
 
 
-class Same(nn.Module):
-    """Its features are the image, and its logits the mean colors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.same = nn.Conv2d(3, 3, 1, bias=False)
-        with torch.no_grad():
-            self.same.weight.copy_(torch.eye(3)[:, :, None, None])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.same(x).mean((2, 3))
-
-
 @pytest.fixture(scope="module")
 def module() -> nn.Module:
     return seeded(Tokens).double()
@@ -63,7 +51,7 @@ def net(module: nn.Module) -> Network:
 
 @pytest.fixture(scope="module")
 def same() -> Network:
-    return Network.of(Same().double().eval(), size=(5, 7))
+    return Network.of(Same(3).double().eval(), size=(5, 7))
 
 
 def rand(*shape: int, seed: int = 1) -> Tensor:
@@ -222,7 +210,7 @@ def test_scores_grow_with_the_vector_and_with_the_features(same: Network, length
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-5])
 def test_features_near_nothing_have_a_finite_gradient(dtype: torch.dtype, scale: float) -> None:
     """Where everything is dead the dot product alone still points the way: v times the floor's power."""
-    net = Network.of(Same().to(dtype).eval(), size=(5, 7))
+    net = Network.of(Same(3).to(dtype).eval(), size=(5, 7))
     image = torch.full((2, 3, 5, 7), scale, dtype=dtype)
     image[:, 2] = 0
     vector = torch.tensor([1.0, 1.0, 0.0])

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +21,6 @@ UNITS = ["conv1/2", "conv1/10", "mixed4a/9", "mixed4a/97", "mixed4a/100"]
 DOWN = ["mixed4a/9", "conv1/2", "mixed4a/100", "mixed4a/97", "conv1/10"]
 UP = ["mixed4a/97", "mixed4a/100", "conv1/2", "mixed4a/9", "conv1/10"]
 SCORES = {"conv1/2": "score 3.5", "mixed4a/9": "score 1.2e2", "mixed4a/97": "score -0.5", "mixed4a/100": "score 0.25"}
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        reason = "there is no chromium; apt-get install chromium"
-        if os.environ.get("INWARD_CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 def saved(folder: Path, tiles: list[Tile], **options: str) -> Path:

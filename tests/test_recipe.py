@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from helpers import conv_net, network
 from inward.ascent import Row, ascend
@@ -24,6 +24,7 @@ from inward.methods.table import TABLE, Method
 from inward.methods.visualize import visualize
 from inward.network import Network
 from inward.runs.folder import manifest_of
+from networks import Same
 
 SIZE = (9, 7)
 ROWS = [row for row in TABLE if row.takes == "addresses"]
@@ -234,22 +235,9 @@ def test_batches_are_of_one_point(net: Network) -> None:
     assert batches_of(net, [], lambda name: summed(net, name, SIZE), SIZE) == []
 
 
-class Same(nn.Module):
-    """Its features are the image, and its logits the mean colors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.same = nn.Conv2d(2, 2, 1, bias=False)
-        with torch.no_grad():
-            self.same.weight.copy_(torch.eye(2)[:, :, None, None])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.same(x).mean((2, 3))
-
-
 @pytest.fixture(scope="module")
 def plain() -> Network:
-    return Network.of(Same().double().eval(), size=(5, 7))
+    return Network.of(Same(2).double().eval(), size=(5, 7))
 
 
 def colors(*values: tuple[float, float]) -> Tensor:
