@@ -10,8 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from helpers import conv_net, network
+from inward.ascent import Row, ascend
 from inward.columns import cppn
 from inward.columns.cppn import CPPN
+from inward.columns.objectives import Channel
+from inward.columns.steps import adam
 from inward.errors import CallError
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -117,6 +121,18 @@ def test_an_odd_enlargement_has_the_very_same_pixels() -> None:
     parameters = moving(kind, small)
     found = kind.image(parameters, large)[:, :, 1::3, 1::3]
     torch.testing.assert_close(found, kind.image(parameters, small), rtol=0, atol=1e-12)
+
+
+def test_what_an_ascent_found_renders_at_any_size_after_the_fact() -> None:
+    """The middle pixel of every 3 x 3 of the large picture has the center of a pixel of the small one."""
+    net = network(conv_net(), (9, 7)).to(dtype=torch.float64)
+    row = Row(Channel("second/3"), adam(0.01), 5, parameterization=CPPN(layers=2, width=6))
+    like = torch.zeros(2, 3, 9, 7, dtype=torch.float64)
+    found = ascend(net, row, like, seeds=[1, 2])
+    large = CPPN(layers=2, width=6).image(list(found.parameters), torch.zeros(2, 3, 27, 21, dtype=torch.float64))
+    # float64: coordinates of both sizes agree to rounding.
+    torch.testing.assert_close(large[:, :, 1::3, 1::3], found.images, rtol=0, atol=1e-12)
+    assert large.std() > 0.01
 
 
 def test_a_wider_picture_shows_the_same_middle() -> None:

@@ -131,6 +131,8 @@ class Ascent:
         steps: (N,), how often each image was moved before its goal was reached, or in all.
         reached: (N,), whether the final image is at its goal (False where there was none).
         redirected: (N,), in how many of the passes that moved it the ReLU gradients were redirected.
+        parameters: what was moved, as it is at the end. A parameterization without pixels (CPPN) renders
+            them at any size: ``row.parameterization.image(list(found.parameters), like)``.
     """
 
     images: Pictures
@@ -140,6 +142,7 @@ class Ascent:
     steps: Tensor
     reached: Tensor
     redirected: Tensor
+    parameters: tuple[Tensor, ...]
 
 
 def ascend(
@@ -236,8 +239,9 @@ class _Loop:
                     break
         images = self._pictures()
         final, reached = self._judge(images)
+        moved = tuple(p.detach() for p in self.parameters)
         scores = torch.stack(history) if history else final.new_zeros((0, len(images)), device="cpu")
-        return Ascent(images, self.start, scores, final, self.steps, reached, self.helped)
+        return Ascent(images, self.start, scores, final, self.steps, reached, self.helped, moved)
 
     @torch.no_grad()
     def _pictures(self) -> Pictures:
