@@ -37,12 +37,12 @@ def hidden(module: Any, x: Tensor) -> Tensor:
 
 
 CASES: dict[str, tuple[Any, str, Any]] = {
-    "class": ("class:3", "class", lambda m, x: m(x)[:, 3]),
-    "label": ("class:carassius auratus", "class", lambda m, x: m(x)[:, 1]),
-    "own answer": (None, "class", lambda m, x: m(x).amax(1)),
-    "one an image": (["class:4", "class:0", "class:4"], "class", lambda m, x: m(x)[range(3), [4, 0, 4]]),
-    "channel": ("second/5", "class", lambda m, x: hidden(m, x)[:, 5].mean((1, 2))),
-    "neuron": ("second/5@4,1", "class", lambda m, x: hidden(m, x)[:, 5, 4, 1]),
+    "class": ("class:3", "score", lambda m, x: m(x)[:, 3]),
+    "label": ("class:carassius auratus", "score", lambda m, x: m(x)[:, 1]),
+    "own answer": (None, "score", lambda m, x: m(x).amax(1)),
+    "one an image": (["class:4", "class:0", "class:4"], "score", lambda m, x: m(x)[range(3), [4, 0, 4]]),
+    "channel": ("second/5", "score", lambda m, x: hidden(m, x)[:, 5].mean((1, 2))),
+    "neuron": ("second/5@4,1", "score", lambda m, x: hidden(m, x)[:, 5, 4, 1]),
     "cross-entropy": ("class:3", "cross-entropy", lambda m, x: m(x).log_softmax(1)[:, 3]),
     "own cross-entropy": (None, "cross-entropy", lambda m, x: m(x).log_softmax(1).amax(1)),
 }
@@ -52,7 +52,7 @@ CASES: dict[str, tuple[Any, str, Any]] = {
 def test_is_the_gradient_by_hand(net: Network, case: str) -> None:
     target, score, hand = CASES[case]
     x = images(3, 3, *SIZE)
-    found = saliency(net, x, target=target, score=score)
+    found = saliency(net, x, target=target, of=score)
     expected = by_hand(conv_net(), x, hand)
     assert expected.abs().max() > 0
     # The same operations in the same order, but for the mean over places, which a graph may spell otherwise.
@@ -77,8 +77,8 @@ def test_targets_are_named(net: Network) -> None:
     ("options", "reason"),
     [
         (
-            {"target": "second/5", "score": "cross-entropy"},
-            "cross-entropy is a score of a class, and 'second/5' is none",
+            {"target": "second/5", "of": "cross-entropy"},
+            "cross-entropy is of a class, and 'second/5' is none",
         ),
         ({"target": "secnod/5"}, "the nearest: second"),
         ({"target": "second/8"}, "no unit 8 in second; it has 8, 0 to 7"),
@@ -88,7 +88,7 @@ def test_targets_are_named(net: Network) -> None:
         ({"target": ["class:1"]}, "1 targets for 2 images|1 target for 2 images"),
         ({"target": ["second/1", "second/2"]}, "is not a class"),
         ({"target": []}, "0 targets for 2 images"),
-        ({"score": "softmax"}, "no score 'softmax'"),
+        ({"of": "softmax"}, "nothing here is of 'softmax'"),
         ({"target": ""}, "is not an address"),
     ],
     ids=str,
@@ -104,7 +104,7 @@ def test_a_dead_unit_is_said_to_be_dead() -> None:
     assert found[0].notes() == ()
     dead = saliency(net, images(2, 3, *SIZE), target="class:0")
     assert dead.values.abs().max() == 0
-    assert dead[1].notes() == ("the gradient is exactly 0: class:0 is dead on this image",)
+    assert dead[1].notes() == ("the map is exactly 0: class:0 is dead on this image",)
     assert "class:0 is dead on this image" in dead._repr_html_()
 
 

@@ -23,16 +23,49 @@ def figures(result: Result) -> dict[str, Image.Image]:
 
 @figures.register
 def _(result: Attribution) -> dict[str, Image.Image]:
-    image, values = result.images[0], result.values[0]
-    strength = strongest(values)
-    title = f"{result.record.method} of {named(result, result.targets[0])}"
-    signed = signed_sum(values)
-    return {
-        "overlay.png": draw.overlay(image, strength, signed=False, title=title),
-        "map.png": draw.heat_map(strength, signed=False, title=f"{title}: largest |value| over the channels"),
-        "signed.png": draw.heat_map(signed, signed=True, title=f"{title}: sum over the channels"),
-        "original.png": draw.to_picture(image),
+    image, values = result.images[0], result.features()[0]
+    title = titled(result)
+    original = {"original.png": draw.to_picture(image)}
+    if values.ndim != 3:
+        return {"units.png": draw.bars(*_strongest_units(result), title), **original}
+    plane, signed, told = plane_of(result)
+    found = {
+        "overlay.png": draw.overlay(image, plane, signed=signed, title=title),
+        "map.png": draw.heat_map(plane, signed=signed, title=f"{title}{told}"),
     }
+    if result.kind == "sensitivity":
+        found["signed.png"] = draw.heat_map(signed_sum(values), signed=True, title=f"{title}: sum over {_axis(result)}")
+    return found | original
+
+
+def plane_of(result: Attribution) -> tuple[Tensor, bool, str]:
+    """The one map (h, w) that is shown of an attribution, whether it is signed, and how it was made of the values.
+
+    Of sensitivities the largest absolute value over the channels, as saliency is shown in its paper; of
+    contributions and amounts their sum, so that it still adds up.
+    """
+    values, over = result.features()[0], _axis(result)
+    if result.kind == "sensitivity":
+        return strongest(values), False, f": largest |value| over {over}"
+    told = f": sum over {over}" if len(values) > 1 else ""
+    return signed_sum(values), result.kind == "contribution", told
+
+
+def titled(result: Attribution) -> str:
+    """The method, what it explains and where."""
+    where = f", at {result.at}" if result.at else ""
+    return f"{result.record.method} of {named(result, result.targets[0])}{where}"
+
+
+def _axis(result: Attribution) -> str:
+    return "the units" if result.at else "the channels"
+
+
+def _strongest_units(result: Attribution, most: int = 20) -> tuple[list[str], list[float]]:
+    """The units that matter most, by name, and what each adds up to; strongest first."""
+    sums = result.features()[0].flatten(1).sum(1).float().cpu()
+    order = sums.abs().argsort(descending=True, stable=True)[:most].tolist()
+    return [f"{result.at}/{k}" for k in order], [sums[k].item() for k in order]
 
 
 @figures.register

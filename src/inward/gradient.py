@@ -7,7 +7,9 @@ gradients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +17,10 @@ from torch import Tensor
 from inward.columns.objectives import Objective
 from inward.columns.paths import Path
 from inward.errors import CallError
+from inward.network.graph import NOTHING
 from inward.network.modes import ordinary
 from inward.network.network import Network
+from inward.network.room import images_at_once, in_chunks
 from inward.network.trace import Trace, point_key
 from inward.types import Images, Pictures, Scores, Size
 
@@ -26,13 +30,20 @@ def constant(images: Images) -> Images:
     return images.clone() if images.is_inference() else images.detach()
 
 
-def trace_for(net: Network, images: Images, keys: list[str], picture: Pictures | None = None) -> Trace:
+def trace_for(
+    net: Network,
+    images: Images,
+    keys: list[str],
+    picture: Pictures | None = None,
+    given: Mapping[str, Tensor] = NOTHING,
+) -> Trace:
     """A trace of whole points without the checks of ``Network.trace``: for loops over checked images.
 
-    ``picture`` is what the images were made from, where they are an augmentation of it.
+    ``picture`` is what the images were made from, where they are an augmentation of it; ``given``
+    holds whole points that are not computed.
     """
     unique = list(dict.fromkeys(keys))
-    values = net.run(images, unique) if unique else ()
+    values = net.run(images, unique, given) if unique else ()
     return Trace(net, images, dict(zip(unique, values, strict=True)), picture)
 
 
@@ -58,23 +69,30 @@ def gradient(net: Network, images: Images, objective: Objective, at: str | None 
     return raw_gradient(net, images, objective, at)
 
 
-def raw_gradient(net: Network, images: Images, objective: Objective, at: str | None = None) -> tuple[Scores, Tensor]:
-    """:func:`gradient` for images that were checked before, or that leave [0, 1] on purpose."""
+def raw_gradient(
+    net: Network, images: Images, objective: Objective, at: str | None = None, given: Tensor | None = None
+) -> tuple[Scores, Tensor]:
+    """:func:`gradient` for images that were checked before, or that leave [0, 1] on purpose.
+
+    With ``given``, the activations of ``at`` are these, whatever the images are.
+    """
     size = (images.shape[2], images.shape[3])
     keys = keys_of(net, objective, size)
-    inside = [] if at is None else [_whole(net, at, size)]
+    inside = [] if at is None else [whole(net, at, size)]
     with ordinary(net.device):
-        image = constant(images).to(net.device).requires_grad_(True)
-        trace = trace_for(net, image, keys + inside)
+        image = constant(images).to(net.device).requires_grad_(given is None)
+        known = {} if given is None else {inside[0]: constant(given).to(net.device).requires_grad_(True)}
+        trace = trace_for(net, image, keys + inside, given=known)
         scores = objective(trace)
-        source = image if at is None else trace[inside[0]]
+        source = image if at is None else known.get(inside[0], trace[inside[0]])
         if not scores.requires_grad:
             return scores.detach(), _no_path(source, at)
         (found,) = torch.autograd.grad(scores.sum(), source, allow_unused=True)
         return scores.detach(), (_no_path(source, at) if found is None else found).detach()
 
 
-def _whole(net: Network, at: str, size: Size) -> str:
+def whole(net: Network, at: str, size: Size) -> str:
+    """The key of a whole point. Raises CallError for a unit."""
     parsed = net.resolve(at, size)
     key = point_key(parsed)
     if parsed.unit is not None:
@@ -88,50 +106,125 @@ def _no_path(source: Tensor, at: str | None) -> Tensor:
     return torch.zeros_like(source)
 
 
+class Sample(NamedTuple):
+    """A picture (C, H, W) that is computed for the image with the number ``owner``.
+
+    ``given`` are the activations (for a batch of one, without its axis) that stand for the picture's own.
+    """
+
+    owner: int
+    image: Tensor
+    weight: float = 1.0
+    given: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples that were computed together: their scores (B,) and gradients (B, ...); without gradients, none."""
+
+    samples: list[Sample]
+    scores: Tensor
+    gradients: Tensor
+
+    @property
+    def owners(self) -> list[int]:
+        """The image that each was computed for."""
+        return [sample.owner for sample in self.samples]
+
+    def weights(self, dtype: torch.dtype = torch.float64) -> Tensor:
+        """The weight of each."""
+        return torch.tensor([sample.weight for sample in self.samples], dtype=dtype)
+
+
+def gradients(
+    net: Network, samples: Iterable[Sample], objective: Objective, size: Size, *, at: str | None = None, chunk: int = 0
+) -> Iterator[Batch]:
+    """Scores and gradients of a stream of samples, as many at a time as there is memory for.
+
+    The objective is one of the images that own the samples. Every loop over many pictures of an
+    image is this one; memory does not grow with their number.
+
+    Args:
+        size: height and width of the samples.
+        at: as for :func:`gradient`; samples that have ``given`` have it for this point.
+        chunk: samples in one run of the network; 0: by the memory (:func:`~inward.network.room.images_at_once`).
+    """
+    keys = [*keys_of(net, objective, size), *([] if at is None else [whole(net, at, size)])]
+
+    def run(batch: list[Sample]) -> Batch:
+        given = None if batch[0].given is None else torch.stack([s.given for s in batch if s.given is not None])
+        own = objective.select([sample.owner for sample in batch])
+        return Batch(batch, *raw_gradient(net, torch.stack([s.image for s in batch]), own, at, given))
+
+    yield from in_chunks(samples, chunk or images_at_once(net, keys, size), run)
+
+
+def scores(
+    net: Network, samples: Iterable[Sample], objective: Objective, size: Size, *, at: str | None = None, chunk: int = 0
+) -> Iterator[Batch]:
+    """The scores alone, without gradients: :func:`gradients` for what is only looked at."""
+    keys = keys_of(net, objective, size)
+    inside = None if at is None else whole(net, at, size)
+
+    def run(batch: list[Sample]) -> Batch:
+        known = [s.given for s in batch if s.given is not None]
+        given = {inside: torch.stack(known)} if inside is not None and known else NOTHING
+        own = objective.select([sample.owner for sample in batch])
+        with torch.no_grad():
+            found = own(trace_for(net, torch.stack([s.image for s in batch]).to(net.device), keys, given=given))
+        return Batch(batch, found, found.new_empty(0))
+
+    yield from in_chunks(samples, chunk or images_at_once(net, keys, size, gradients=False), run)
+
+
 def mean_gradient(
     net: Network,
     images: Images,
     objective: Objective,
     path: Path,
     *,
-    chunk: int = 8,
+    at: str | None = None,
+    chunk: int = 0,
     on_point: Callable[[int, int], None] | None = None,
-) -> tuple[Scores, Images]:
+) -> tuple[Scores, Tensor]:
     """The weighted mean of scores and gradients over a path.
 
     Args:
         images: (N, C, H, W) in [0, 1].
-        chunk: images in one run of the network (but at least one point of every image); the answer
-            does not depend on it.
-        on_point: called with (points done, points in all).
+        at: a point; the gradient is then with respect to its activations.
+        chunk: images in one run of the network; by default as many as there is memory for. The
+            answer does not depend on it. (Images that depend on one another are computed together,
+            one point of the path at a time.)
+        on_point: called with (points done, points in all), both summed over the images.
     """
     net.preprocess.check(images)
-    if chunk < 1:
+    if chunk < 0:
         raise CallError(f"a run of the network holds 1 image or more, not {chunk}")
     images = constant(images).to(net.device)
-    score = torch.zeros(len(images), dtype=torch.float64)
-    mean = torch.zeros_like(images, dtype=torch.float64, device="cpu")
     # Images that depend on one another must not meet their own copies.
-    together = max(1, chunk // len(images)) if objective.group else 1
-    for done, batch in _batches(path(images), together):
-        stacked = torch.cat([image for _, image in batch])
-        scores, gradients = raw_gradient(net, stacked, objective.select([*range(len(images))] * len(batch)))
-        weights = torch.tensor([weight for weight, _ in batch], dtype=torch.float64)
-        score += weights @ scores.double().cpu().view(len(batch), -1)
-        mean += torch.tensordot(weights, gradients.double().cpu().view(len(batch), *images.shape), 1)
-        if on_point is not None:
-            on_point(done, len(path))
-    return score.to(images), mean.to(images)
-
-
-def _batches(points: Iterator[tuple[float, Images]], together: int) -> Iterator[tuple[int, list[tuple[float, Images]]]]:
-    batch: list[tuple[float, Images]] = []
+    chunk = chunk if objective.group == 1 else len(images)
+    samples = (Sample(i, point[i], weight) for weight, point in path(images) for i in range(len(images)))
+    total = Total(len(images))
     done = 0
-    for point in points:
-        batch.append(point)
-        done += 1
-        if len(batch) == together:
-            yield done, batch
-            batch = []
-    if batch:
-        yield done, batch
+    for batch in gradients(net, samples, objective, (images.shape[2], images.shape[3]), at=at, chunk=chunk):
+        total.add(batch.owners, batch.weights(), batch.scores, batch.gradients)
+        done += len(batch.samples)
+        if on_point is not None:
+            on_point(done, len(path) * len(images))
+    return total.scores.to(images), total.values.to(images)
+
+
+class Total:
+    """Weighted sums of scores (N,) and of values (N, ...), in float64."""
+
+    def __init__(self, count: int) -> None:
+        self.scores = torch.zeros(count, dtype=torch.float64)
+        self.values = torch.zeros(count, dtype=torch.float64)
+
+    def add(self, owners: Sequence[int], weights: Tensor, scores: Tensor, values: Tensor) -> None:
+        """Adds a weighted sample to each owner's sums."""
+        index, wide = torch.tensor(owners), values.detach().cpu().double()
+        if self.values.shape[1:] != wide.shape[1:]:
+            self.values = torch.zeros(len(self.values), *wide.shape[1:], dtype=torch.float64)
+        self.scores.index_add_(0, index, weights * scores.detach().cpu().double())
+        self.values.index_add_(0, index, weights.view(-1, *[1] * (wide.ndim - 1)) * wide)

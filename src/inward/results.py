@@ -9,14 +9,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
 
 from inward.network.network import Network
 from inward.runs.record import Record, described
-from inward.types import Images, Scores
+from inward.types import Images, Scores, Size
+
+Kind: TypeAlias = Literal["sensitivity", "contribution", "amount"]
+"""What the values of an attribution are."""
 
 # A picture with less contrast than this shows nothing: its unit never woke.
 GRAY = 0.02
@@ -77,26 +80,58 @@ class Attribution(Result):
 
     Attributes:
         images: (N, C, H, W) in [0, 1].
-        values: (N, C, H, W), signed, in units of score per unit of pixel value; never scaled.
+        values: never scaled. Of the pixels (N, C, H, W), or (N, 1, h, w) where channels are not told
+            apart, on a grid as coarse as the method's; of a point inside, its own shape, batch first.
         targets: the address each map explains.
         scores: (N,), the objective.
+        kind: what a value is. ``sensitivity``: score per unit of what it belongs to, signed;
+            ``contribution``: its share of a difference of scores, signed; ``amount``: how much, from 0 up.
+        at: the point whose activations the values belong to; empty for the image.
+        measured: what the method says of its maps, by name: (N,) each.
+        remarks: sentences on each map.
     """
 
-    batched: ClassVar[tuple[str, ...]] = ("images", "values", "targets", "scores")
+    batched: ClassVar[tuple[str, ...]] = ("images", "values", "targets", "scores", "remarks")
 
     images: Images
-    values: Images
+    values: Float[Tensor, "n ..."]
     targets: tuple[str, ...]
     scores: Scores
+    kind: Kind
+    at: str
+    measured: Mapping[str, Tensor]
+    remarks: tuple[tuple[str, ...], ...]
+
+    def __getitem__(self, index: int) -> Self:
+        one = super().__getitem__(index)
+        place = range(len(self))[index]
+        return replace(one, measured={k: v[place : place + 1] for k, v in self.measured.items()})
+
+    def features(self) -> Tensor:
+        """The values with features second, then the grid: (N, K, h, w), or (N, K, ...) where there is no grid."""
+        if not self.at or self.values.shape[1] == 1:
+            return self.values
+        layout = self.net.layout_of(self.net.resolve(self.at, self.size), self.size)
+        return layout.features(self.values.movedim(0, layout.axes.index("n")))
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the images."""
+        return (self.images.shape[2], self.images.shape[3])
 
     def measures(self) -> dict[str, Any]:
         """What is said of one image."""
-        return {"target": self.targets[0], "score": self.scores[0].item()}
+        inside = {"at": self.at} if self.at else {}
+        own = {name: value[0].item() for name, value in self.measured.items()}
+        return {"target": self.targets[0], "score": self.scores[0].item(), **inside, **own}
 
     def notes(self) -> tuple[str, ...]:
-        """Says where there is no gradient at all."""
+        """Says where there is nothing at all, and what the method remarks."""
         dead = not self.values[0].any()
-        return (f"the gradient is exactly 0: {self.targets[0]} is dead on this image",) if dead else ()
+        return (
+            *((f"the map is exactly 0: {self.targets[0]} is dead on this image",) if dead else ()),
+            *self.remarks[0],
+        )
 
 
 @dataclass(frozen=True, eq=False)

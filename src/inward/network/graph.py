@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TypeAlias
 
 import torch
@@ -14,6 +15,7 @@ from inward.network.modes import exact
 
 Edit: TypeAlias = Callable[[fx.GraphModule], None]
 """Changes a private copy of a graph in place, keeping the names of its nodes."""
+NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -60,24 +62,33 @@ class Graph:
         self.outputs = tuple(outputs)
         self.aliases = aliases
         self._nodes = {node.name: node for node in module.graph.nodes}
-        self._programs: dict[tuple[str, ...], fx.GraphModule] = {}
+        self._programs: dict[tuple[tuple[str, ...], ...], fx.GraphModule] = {}
 
-    def run(self, image: Tensor, nodes: Sequence[str]) -> tuple[Tensor, ...]:
-        """The values of ``nodes``, in the network's own dtype; nothing that they do not need is computed."""
-        wanted = tuple(dict.fromkeys(nodes))
-        if wanted not in self._programs:
-            self._programs[wanted] = self._cut(wanted)
+    def run(self, image: Tensor, nodes: Sequence[str], given: Mapping[str, Tensor] = NOTHING) -> tuple[Tensor, ...]:
+        """The values of ``nodes``, in the network's own dtype; nothing that they do not need is computed.
+
+        ``given`` holds the values of nodes that are not computed but taken as they are.
+        """
+        wanted, known = tuple(dict.fromkeys(nodes)), tuple(sorted(given))
+        if (wanted, known) not in self._programs:
+            self._programs[wanted, known] = self._cut(wanted, known)
         with exact(image.device, self.half):
-            values = dict(zip(wanted, self._programs[wanted](image), strict=True))
+            made = self._programs[wanted, known](image, *(given[name] for name in known))
+        values = dict(zip(wanted, made, strict=True))
         return tuple(values[n] for n in nodes)
 
-    def _cut(self, wanted: tuple[str, ...]) -> fx.GraphModule:
-        ends = [self._nodes[name] for name in wanted]
-        keep = ancestors(ends)
+    def _cut(self, wanted: tuple[str, ...], known: tuple[str, ...] = ()) -> fx.GraphModule:
+        ends, taken = [self._nodes[name] for name in wanted], [self._nodes[name] for name in known]
+        keep = ancestors(ends, taken)
         graph = fx.Graph()
         copied: dict[fx.Node, fx.Node] = {}
         for node in self.module.graph.nodes:
-            if node in keep or node.op == "placeholder":
+            if node.op == "placeholder":
+                copied[node] = graph.node_copy(node, copied.__getitem__)
+        for node in taken:
+            copied[node] = graph.placeholder(node.name)
+        for node in self.module.graph.nodes:
+            if node in keep and node not in copied:
                 copied[node] = graph.node_copy(node, copied.__getitem__)
         graph.output(tuple(copied[end] for end in ends))
         return fx.GraphModule(self.module, graph)
@@ -114,15 +125,16 @@ class Graph:
         return sum(node.op == "call_function" and op_name(node) == target for node in self._nodes.values())
 
 
-def ancestors(ends: Iterable[fx.Node]) -> set[fx.Node]:
-    """The nodes that ``ends`` depend on, with themselves."""
+def ancestors(ends: Iterable[fx.Node], known: Iterable[fx.Node] = ()) -> set[fx.Node]:
+    """The nodes that ``ends`` depend on, with themselves; not those behind ``known`` values."""
+    stop = set(known)
     keep: set[fx.Node] = set()
     stack = list(ends)
     while stack:
         node = stack.pop()
         if node not in keep:
             keep.add(node)
-            stack.extend(node.all_input_nodes)
+            stack.extend(node.all_input_nodes if node not in stop else ())
     return keep
 
 

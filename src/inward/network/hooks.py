@@ -8,7 +8,7 @@ since an in-place operation may overwrite them.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from inward.errors import CallError
 from inward.network.export import flat_tensors, named_tensors
-from inward.network.graph import Point
+from inward.network.graph import NOTHING, Point
 from inward.network.layout import Layout, of_module
 from inward.network.modes import exact
 from inward.network.naming import numbered
@@ -62,8 +62,10 @@ class HookGraph:
         self.outputs = tuple(f"{OUTPUT}{i}" for i in range(len(outputs)))
         return points
 
-    def run(self, image: Tensor, nodes: Sequence[str]) -> tuple[Tensor, ...]:
-        """The values of ``nodes``, as :meth:`Graph.run` gives them."""
+    def run(self, image: Tensor, nodes: Sequence[str], given: Mapping[str, Tensor] = NOTHING) -> tuple[Tensor, ...]:
+        """The values of ``nodes``, as :meth:`Graph.run` gives them; values cannot be given."""
+        if given:
+            raise CallError(f"to start from activations needs the network's graph, and there is none: {self.reason}")
         wanted = {n for n in nodes if not n.startswith(OUTPUT)}
         values: dict[str, Tensor] = {}
         to_the_end = len(wanted) < len(set(nodes))

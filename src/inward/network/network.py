@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from inward.errors import CallError, InwardWarning
 from inward.network.address import Address, class_index, nearest, parse
-from inward.network.graph import Edit, Graph, Point
+from inward.network.graph import NOTHING, Edit, Graph, Point
 from inward.network.half import halve
 from inward.network.hooks import HookGraph
 from inward.network.layout import UNKNOWN, Layout, by_rank
@@ -43,11 +43,13 @@ class Network:
         edits: tuple[Edit, ...] = (),
         ends: tuple[str, ...] | None = None,
         half: torch.dtype | None = None,
+        memory: int | None = None,
         spec: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.preprocess = preprocess
         self.labels = None if labels is None else tuple(labels)
+        self.memory = memory
         self.spec = dict(spec or {})
         self._source = source
         self._edits = edits
@@ -141,6 +143,15 @@ class Network:
             kept[key] = make(self)
         return kept[key]
 
+    def within(self, memory: int | None) -> Network:
+        """This network with a budget in bytes for what a loop holds at once; None: as much as half of what is free.
+
+        It changes how many images are computed together, and nothing else. Raises CallError for no room at all.
+        """
+        if memory is not None and memory < 1:
+            raise CallError(f"a budget of memory is 1 byte or more, not {memory}")
+        return self._with(memory=memory)
+
     def halved(self, dtype: torch.dtype) -> Network:
         """This network with its products in ``dtype``, bfloat16, and their sums in float32: for loops."""
         return self._with(half=dtype)
@@ -164,6 +175,7 @@ class Network:
             "edits": self._edits,
             "ends": self._ends,
             "half": self._half,
+            "memory": self.memory,
             "spec": self.spec,
         }
         return Network(**(fields | changes))
@@ -265,7 +277,7 @@ class Network:
         """The logits: the network's first output (of a cut network: its first end). Shape (N, K)."""
         self.preprocess.check(images)
         graph = self.graph((images.shape[2], images.shape[3]))
-        return graph.run(self._input(images), graph.outputs[:1])[0]
+        return graph.run(self.shown(images), graph.outputs[:1])[0]
 
     def trace(self, images: Images, addresses: str | Sequence[str]) -> Trace:
         """Runs the network as far as the addresses need and keeps what they name.
@@ -278,12 +290,24 @@ class Network:
         keys = [point_key(self.resolve(name, size)) for name in names]
         return Trace(self, images, dict(zip(keys, self.run(images, keys), strict=True)))
 
-    def run(self, images: Images, keys: Sequence[str]) -> tuple[Tensor, ...]:
-        """The values of whole points, without any check: the engines' way in."""
-        graph = self.graph((images.shape[2], images.shape[3]))
-        return graph.run(self._input(images), [node_of(graph, parse(key)) for key in keys])
+    def run(self, images: Images, keys: Sequence[str], given: Mapping[str, Tensor] = NOTHING) -> tuple[Tensor, ...]:
+        """The values of whole points, without any check: the engines' way in.
 
-    def _input(self, images: Images) -> Tensor:
+        ``given`` holds whole points whose values are taken as they are, for a batch of as many images;
+        what else depends on the images depends on ``images``.
+        """
+        return self.run_shown(self.shown(images), keys, given)
+
+    def run_shown(
+        self, shown: Tensor, keys: Sequence[str], given: Mapping[str, Tensor] = NOTHING
+    ) -> tuple[Tensor, ...]:
+        """:meth:`run` for what :meth:`shown` gave."""
+        graph = self.graph((shown.shape[2], shown.shape[3]))
+        known = {node_of(graph, parse(key)): value for key, value in given.items()}
+        return graph.run(shown, [node_of(graph, parse(key)) for key in keys], known)
+
+    def shown(self, images: Images) -> Tensor:
+        """What the network itself is shown of images in [0, 1]: after mean and std, in its own channel order."""
         return self.preprocess(images.to(self.device), self.dtype)
 
     def weights_hash(self) -> str:

@@ -1,0 +1,154 @@
+"""What every attribution begins and ends with: the score that is explained, and the result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from inward.columns.objectives import ClassScore, CrossEntropy, Objective, Probability, classes_of
+from inward.errors import CallError, InwardError
+from inward.gradient import constant, keys_of, trace_for, whole
+from inward.methods.recipe import checked_sum, is_sum, summed
+from inward.network.network import Network
+from inward.results import Attribution, Kind
+from inward.runs.record import record
+from inward.types import Images, Scores, Size
+
+Target: TypeAlias = str | Sequence[str] | Objective | None
+"""An address, or one an image (classes only); an objective; None, each image's own answer."""
+Of: TypeAlias = Literal["score", "probability", "cross-entropy"]
+"""Of a class: its logit, its probability after softmax, or minus its cross-entropy."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What is explained: checked images on the network's device, the objective, the address of each image's."""
+
+    net: Network
+    images: Images
+    objective: Objective
+    targets: tuple[str, ...]
+    started: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the images."""
+        return (self.images.shape[2], self.images.shape[3])
+
+    def scores(self, images: Images | None = None) -> Scores:
+        """The score of each image, or of other images in their places."""
+        shown = self.images if images is None else images
+        with torch.no_grad():
+            return self.objective(trace_for(self.net, shown, keys_of(self.net, self.objective, self.size)))
+
+    def attribution(
+        self,
+        method: str,
+        parameters: Mapping[str, Any],
+        values: Tensor,
+        scores: Scores,
+        *,
+        kind: Kind,
+        at: str = "",
+        measured: Mapping[str, Tensor] | None = None,
+        remarks: Sequence[Sequence[str]] = (),
+        notes: Sequence[str] = (),
+    ) -> Attribution:
+        """The result. ``parameters`` are all of the method's but ``target``.
+
+        Raises InwardError for values that are not finite.
+        """
+        if not values.isfinite().all():
+            raise InwardError(f"the map of {self.targets[0]} is not finite; check the weights, and --dtype")
+        told = {"target": list(self.targets), **parameters}
+        made = record(self.net, method, told, {"images": self.images}, self.started, (*self.notes, *notes))
+        said = tuple(tuple(each) for each in remarks) or ((),) * len(self.images)
+        return Attribution(
+            self.net,
+            made,
+            images=self.images,
+            values=values.detach(),
+            targets=self.targets,
+            scores=scores.detach(),
+            kind=kind,
+            at=at,
+            measured=dict(measured or {}),
+            remarks=said,
+        )
+
+
+def explained(net: Network, images: Images, target: Target, of: Of = "score") -> Explained:
+    """The score behind a target.
+
+    Raises CallError for images that are not in [0, 1], an address that the network does not have, a
+    probability or cross-entropy of what is no class, and an objective whose images depend on one another.
+    """
+    started = time.perf_counter()
+    net.preprocess.check(images)
+    if of not in _OF:
+        raise CallError(f"nothing here is of '{of}'; write score, probability or cross-entropy")
+    images = constant(images).to(net.device)
+    size = (images.shape[2], images.shape[3])
+    if isinstance(target, Objective):
+        if of != "score" or target.group != 1:
+            why = "whose images depend on one another" if of == "score" else "which has no classes"
+            raise CallError(f"the target is an objective {why}; give an address, or one of images alone")
+        keys_of(net, target, size)
+        note = "the target is an objective made in Python, so this cannot be computed again from its manifest"
+        return Explained(net, images, target, (repr(target),) * len(images), started, (note,))
+    objective, targets = _of_address(net, images, target, of, size)
+    return Explained(net, images, objective, targets, started)
+
+
+_OF = {
+    "score": ClassScore,
+    "probability": Probability,
+    "cross-entropy": lambda classes: -1.0 * CrossEntropy(classes),
+}
+
+
+def _of_address(
+    net: Network, images: Images, target: str | Sequence[str] | None, of: Of, size: Size
+) -> tuple[Objective, tuple[str, ...]]:
+    if target is None:
+        with torch.no_grad():
+            classes = tuple(net(images).argmax(1).tolist())
+    elif isinstance(target, str) or _is_one(net, target, size):
+        one = target if isinstance(target, str) else target[0]
+        objective = summed(net, one, size) if is_sum(one) else at(net, one, size)
+        name = checked_sum(net, one, size) if is_sum(one) else str(net.resolve(one, size))
+        if of == "score":
+            return objective, (name,) * len(images)
+        if not isinstance(objective, ClassScore):
+            raise CallError(f"{of} is of a class, and '{one}' is none; leave out --of")
+        classes = classes_of(net, [one] * len(images), size)
+    else:
+        classes = classes_of(net, list(target), size)
+        if len(classes) != len(images):
+            raise CallError(f"there are {len(classes)} targets for {len(images)} images; give one, or one an image")
+    return _OF[of](classes), tuple(f"class:{k}" for k in classes)
+
+
+def _is_one(net: Network, target: Sequence[str], size: Size) -> bool:
+    """Whether a list, as manifests have it, names one thing that is no class."""
+    return len(set(target)) == 1 and (is_sum(target[0]) or net.resolve(target[0], size).output is None)
+
+
+def inside(net: Network, address: str, size: Size) -> str:
+    """The whole point that activations are attributed to. Raises CallError for a unit, or no such point."""
+    key = whole(net, address, size)
+    if not net.layout_of(net.resolve(address, size), size).has_units:
+        raise CallError(f"'{address}' has no known axis of features to attribute to; choose a point beside it")
+    return key
+
+
+def of_point(net: Network, key: str, value: Tensor, size: Size) -> Tensor:
+    """An activation of a point or its gradient, in the network's own layout, but the batch first."""
+    axes = net.layout_of(net.resolve(key, size), size).axes
+    return value.movedim(axes.index("n"), 0)
