@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from inward.columns.objectives import ClassScore, CrossEntropy, Objective, Probability, classes_of
+from inward.columns.objectives import ClassScore, CrossEntropy, Objective, Probability, at, classes_of
 from inward.errors import CallError, InwardError
 from inward.gradient import constant, keys_of, trace_for, whole
 from inward.methods.recipe import checked_sum, is_sum, summed
