@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 from cyclopts import Group, Parameter
 from docstring_parser import parse as parse_docstring
-from rich.progress import Progress
 
-from inward.atlas import unique_names
 from inward.atlas_command import atlas_options, run_atlas
 from inward.errors import CallError
+from inward.explain_command import explain_options, run_all, run_one
 from inward.methods.table import TABLE, Method
-from inward.network.network import Network
 from inward.options import Shared, as_number, as_whole
-from inward.pictures import find, read
-from inward.results import Result, describe
-from inward.runs.folder import free_name
-from inward.terminal import answer, note, progress_bar
+from inward.results import Attribution
 
 _METHOD = Group("Method", sort_key=10)
 _CONVERTERS: dict[Any, Callable[..., Any]] = {float: as_number, int: as_whole}
-_INTERNAL = {"on_pass", "size", "seed"}
-# What a method takes as one or several, and a command as one word.
-_WORDS = {"target", "start"}
+_INTERNAL = {"on_pass", "on_progress", "size", "seed"}
+# What a method takes as one or several, or as a tensor, and a command as one word, or as several.
+_WORD = {"target", "start"}
+_SEVERAL = {"baseline", "references"}
+ALL = "all"
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "show": (
         "inward show torchvision/resnet50",
@@ -40,6 +36,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "explain": (
         "inward explain torchvision/resnet50 cat.jpg --out out",
         "inward explain torchvision/resnet50 cat.jpg --target layer3.1.conv2/17",
+        "inward explain torchvision/resnet50 cat.jpg --method integrated-gradients",
+        "inward explain torchvision/vit_b_16 cat.jpg --method grad-cam --score",
+        "inward explain torchvision/resnet50 cat.jpg --method all --out out",
     ),
     "attack": (
         "inward attack torchvision/resnet50 cat.jpg --target class:9 --eps 2/255",
@@ -55,7 +54,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "methods": ("inward methods",),
     "demo": ("inward demo --out demo",),
 }
-_BATCH = 16
+# How many methods an option's help names.
+_NAMED = 4
 
 
 def families() -> list[str]:
@@ -73,13 +73,13 @@ def command(family: str) -> Callable[..., int]:
         bound = signature.bind(*given, **set_options)
         bound.apply_defaults()
         options = bound.arguments
-        row = next(r for r in rows if r.name == options["method"])
+        chosen = [row for row in rows if options["method"] in (row.name, ALL)]
         if not options["things"]:
-            raise CallError(f"there is nothing to {family}; name {_WHAT[row.takes]}")
-        chosen = _chosen(row, rows, options, set(set_options))
-        if row.takes == "addresses":
-            return run_atlas(row, options, chosen)
-        return _run(row, options["model"], options["things"], options["shared"], options["out"], chosen)
+            raise CallError(f"there is nothing to {family}; name {_WHAT[rows[0].takes]}")
+        own = [(row, _chosen(row, chosen, rows, options, set(set_options))) for row in chosen]
+        if rows[0].takes == "addresses":
+            return run_atlas(own[0][0], options, own[0][1])
+        return run_all(own, options) if len(own) > 1 else run_one(*own[0], options)
 
     run.__name__ = family
     run.__doc__ = _help(rows)
@@ -119,7 +119,9 @@ def examples(family: str) -> str:
 def _parameters(rows: list[Method]) -> list[inspect.Parameter]:
     kind = inspect.Parameter
     thing = "IMAGE" if rows[0].takes == "images" else "ADDRESS"
-    names = tuple(row.name for row in rows)
+    explains = rows[0].returns is Attribution
+    names = tuple(row.name for row in rows) + ((ALL,) if explains else ())
+    told = "Which method: see inward methods" + ("; all draws one sheet of them." if explains else ".")
     found = [
         kind("model", kind.POSITIONAL_ONLY, annotation=Annotated[str, Parameter(help=_MODEL)]),
         kind(
@@ -131,18 +133,47 @@ def _parameters(rows: list[Method]) -> list[inspect.Parameter]:
             "method",
             kind.KEYWORD_ONLY,
             default=names[0],
-            annotation=Annotated[Literal[names], Parameter(group=_METHOD, help="Which method: see inward methods.")],  # type: ignore[valid-type]
+            annotation=Annotated[Literal[names], Parameter(group=_METHOD, help=told)],  # type: ignore[valid-type]
         ),
     ]
-    options = {o.name: o for row in reversed(rows) for o in _options(row)}
-    found += options.values()
+    found += _joint(rows)
     found.append(
         kind("out", kind.KEYWORD_ONLY, default=Path("inward-out"), annotation=Annotated[Path, Parameter(help=_OUT)])
     )
     if rows[0].takes == "addresses":
         found += atlas_options()
+    if explains:
+        found += explain_options()
     found.append(kind("shared", kind.KEYWORD_ONLY, default=Shared(), annotation=Shared))
     return found
+
+
+def _joint(rows: list[Method]) -> list[inspect.Parameter]:
+    """The options of all methods of a command; each says which have it, where not all do."""
+    having: dict[str, list[tuple[Method, inspect.Parameter]]] = {}
+    for row in rows:
+        for option in _options(row):
+            having.setdefault(option.name, []).append((row, option))
+    return [_shared_option(found, len(rows)) for found in having.values()]
+
+
+def _shared_option(found: list[tuple[Method, inspect.Parameter]], count: int) -> inspect.Parameter:
+    first = found[0][1]
+    everywhere = len(found) == count
+    defaults = {str(option.default) for _, option in found}
+    if everywhere and len(defaults) == 1:
+        return first
+    names = ", ".join(row.name for row, _ in found[:_NAMED]) + (" and others" if len(found) > _NAMED else "")
+    settings = first.annotation.__metadata__[0]
+    helps = settings.help if everywhere else f"{settings.help} ({names})"
+    # A default that differs from method to method is the method's own.
+    differ = len(defaults) > 1
+    hint = first.annotation.__origin__
+    told = Parameter(help=helps, show_default=False if differ else settings.show_default)
+    default = None if differ or first.default is inspect.Parameter.empty else first.default
+    return first.replace(
+        default=default, annotation=Annotated[hint | None if default is None else hint, settings, told]
+    )
 
 
 _MODEL = "torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory or file.pt2."
@@ -162,8 +193,11 @@ def _options(row: Method) -> list[inspect.Parameter]:
         settings: dict[str, Any] = {"group": _METHOD, "help": text, "show_default": _shown}
         if hint in _CONVERTERS:
             settings["converter"] = _CONVERTERS[hint]
-        if parameter.name in _WORDS:
+        if parameter.name in _WORD:
             hint = str | None if parameter.default is None else str
+        if parameter.name in _SEVERAL:
+            hint = tuple[str, ...] | None
+            settings |= {"consume_multiple": True, "negative": ()}
         found.append(parameter.replace(annotation=Annotated[hint, Parameter(**settings)]))
     return found
 
@@ -173,54 +207,13 @@ def _shown(default: Any) -> str:
     return f"{default * 255:g}/255" if isinstance(default, float) and len(str(default)) > 8 else str(default)
 
 
-def _chosen(row: Method, rows: list[Method], options: dict[str, Any], given: set[str]) -> dict[str, Any]:
-    """The options of the chosen method; one that was set and belongs to another is refused, not ignored."""
+def _chosen(
+    row: Method, chosen: list[Method], rows: list[Method], options: dict[str, Any], given: set[str]
+) -> dict[str, Any]:
+    """The options of a method; one that was set and belongs to none of the chosen is refused, not ignored."""
     own = {p.name for p in _options(row)}
-    others = {p.name for r in rows for p in _options(r)} - own
+    others = {p.name for r in rows for p in _options(r)} - {p.name for r in chosen for p in _options(r)}
     if given & others:
         raise CallError(f"{row.name} has no option --{sorted(given & others)[0].replace('_', '-')}")
     # Those that were not set have the method's own defaults.
     return {name: options[name] for name in own & given}
-
-
-def _run(row: Method, model: str, things: Sequence[str], shared: Shared, out: Path, options: dict[str, Any]) -> int:
-    # A picture is found before any work is done.
-    files = find(things)
-    net = shared.network(model)
-    names = unique_names([f.stem for f in files])
-    if "seed" in inspect.signature(row.function).parameters:
-        options["seed"] = shared.seed
-    with progress_bar() as bar:
-        task = bar.add_task(row.name, total=len(names))
-        for start in range(0, len(names), _BATCH):
-            batch = slice(start, start + _BATCH)
-            result = _compute(row, net, read(files[batch], net).to(net.device), options, bar)
-            for index, name in enumerate(names[batch]):
-                one = _with_input(result[index], files[batch][index])
-                folder = one.save(out / free_name(out, name, row.name))
-                answer(bar, f"{folder}  {describe(one.measures())}")
-                for text in one.notes():
-                    note(bar, f"{name}: {text}")
-                bar.advance(task)
-            for text in result.record.notes:
-                note(bar, text)
-    return 0
-
-
-def _compute(row: Method, net: Network, inputs: Any, options: dict[str, Any], bar: Progress) -> Result:
-    """One batch, with a bar of its own for the passes of an ascent."""
-    if "on_pass" not in inspect.signature(row.function).parameters:
-        return row.function(net, inputs, **options)
-    task = bar.add_task("passes", total=None)
-    try:
-        return row.function(
-            net, inputs, on_pass=lambda now: bar.update(task, completed=now.done, total=now.total), **options
-        )
-    finally:
-        bar.remove_task(task)
-
-
-def _with_input(result: Result, file: Path) -> Result:
-    """The record of a result made from a file names it."""
-    images = {**result.record.inputs.get("images", {}), "file": str(Path(file).resolve())}
-    return replace(result, record=replace(result.record, inputs={"images": images}))

@@ -11,3 +11,7 @@ class CallError(InwardError, ValueError):
 
 class InwardWarning(UserWarning):
     """Something that is not an error but would otherwise be silently surprising."""
+
+
+class Unconverged(InwardWarning):
+    """A result that did not reach what was asked for; it says so itself as well."""

@@ -109,7 +109,7 @@ def _no_path(source: Tensor, at: str | None) -> Tensor:
 class Sample(NamedTuple):
     """A picture (C, H, W) that is computed for the image with the number ``owner``.
 
-    ``given`` are the activations (for a batch of one, without its axis) that stand for the picture's own.
+    ``given`` are the activations, without the axis of the batch, that stand for the picture's own.
     """
 
     owner: int
@@ -120,7 +120,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples that were computed together: their scores (B,) and gradients (B, ...); without gradients, none."""
+    """Samples that were computed together: their scores (B,) and gradients, (B, ...) whatever the layout; or none."""
 
     samples: list[Sample]
     scores: Tensor
@@ -151,10 +151,12 @@ def gradients(
     """
     keys = [*keys_of(net, objective, size), *([] if at is None else [whole(net, at, size)])]
 
+    axis = _batch_axis(net, at, size)
+
     def run(batch: list[Sample]) -> Batch:
-        given = None if batch[0].given is None else torch.stack([s.given for s in batch if s.given is not None])
         own = objective.select([sample.owner for sample in batch])
-        return Batch(batch, *raw_gradient(net, torch.stack([s.image for s in batch]), own, at, given))
+        found, gradient = raw_gradient(net, torch.stack([s.image for s in batch]), own, at, _given(batch, axis))
+        return Batch(batch, found, gradient.movedim(axis, 0))
 
     yield from in_chunks(samples, chunk or images_at_once(net, keys, size), run)
 
@@ -166,15 +168,28 @@ def scores(
     keys = keys_of(net, objective, size)
     inside = None if at is None else whole(net, at, size)
 
+    axis = _batch_axis(net, at, size)
+
     def run(batch: list[Sample]) -> Batch:
-        known = [s.given for s in batch if s.given is not None]
-        given = {inside: torch.stack(known)} if inside is not None and known else NOTHING
+        known = _given(batch, axis)
+        given = NOTHING if inside is None or known is None else {inside: known}
         own = objective.select([sample.owner for sample in batch])
         with torch.no_grad():
             found = own(trace_for(net, torch.stack([s.image for s in batch]).to(net.device), keys, given=given))
         return Batch(batch, found, found.new_empty(0))
 
     yield from in_chunks(samples, chunk or images_at_once(net, keys, size, gradients=False), run)
+
+
+def _given(batch: list[Sample], axis: int) -> Tensor | None:
+    """The activations of a batch in the network's own layout, where samples have them."""
+    known = [sample.given for sample in batch if sample.given is not None]
+    return torch.stack(known, axis) if known else None
+
+
+def _batch_axis(net: Network, at: str | None, size: Size) -> int:
+    axes = ("n",) if at is None else net.layout_of(net.resolve(at, size), size).axes
+    return axes.index("n") if "n" in axes else 0
 
 
 def mean_gradient(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,19 @@ def as_whole(_: Any, tokens: Sequence[Any]) -> int:
         return int(tokens[0].value)
     except ValueError as error:
         raise ValueError(f"'{tokens[0].value}' is not a whole number") from error
+
+
+_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def as_bytes(_: Any, tokens: Sequence[Any]) -> int:
+    """``4GiB``, ``500 MB``, ``2g``: a number of bytes, by powers of 1024."""
+    text = "".join(token.value for token in tokens)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip(), re.IGNORECASE)
+    found = int(float(match[1]) * _UNITS[match[2].lower()]) if match else 0
+    if found < 1:
+        raise ValueError(f"'{text}' is not an amount of memory; write 4GiB or 500MiB")
+    return found
 
 
 def as_numbers(_: Any, tokens: Sequence[Any]) -> tuple[float, ...]:
@@ -91,6 +105,8 @@ class Shared:
     "auto (CUDA or MPS where there is one), cpu, cuda, cuda:1, mps."
     dtype: Annotated[Literal["float32", "float64", "bfloat16", "float16"] | None, Parameter(group=_NETWORK)] = None
     "By default that of the weights."
+    memory: Annotated[int | None, Parameter(group=_NETWORK, converter=as_bytes, metavar="AMOUNT")] = None
+    "What a loop may hold at once, such as 4GiB; by default half of what is free. Changes the speed, not the result."
     seed: Annotated[int, Parameter(group=_NETWORK, converter=as_whole)] = 0
     "Of everything random."
 
@@ -110,7 +126,7 @@ class Shared:
         )
         # For weights that are random: rerun makes the same ones.
         net.spec["seed"] = self.seed
-        return net
+        return net if self.memory is None else net.within(self.memory)
 
 
 def _absolute(weights: str | None) -> str | None:

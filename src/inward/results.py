@@ -87,7 +87,7 @@ class Attribution(Result):
         kind: what a value is. ``sensitivity``: score per unit of what it belongs to, signed;
             ``contribution``: its share of a difference of scores, signed; ``amount``: how much, from 0 up.
         at: the point whose activations the values belong to; empty for the image.
-        measured: what the method says of its maps, by name: (N,) each.
+        measured: what the method says of its maps, by name: (N,) each, NaN where there is nothing to say.
         remarks: sentences on each map.
     """
 
@@ -122,7 +122,7 @@ class Attribution(Result):
     def measures(self) -> dict[str, Any]:
         """What is said of one image."""
         inside = {"at": self.at} if self.at else {}
-        own = {name: value[0].item() for name, value in self.measured.items()}
+        own = {name: value[0].item() for name, value in self.measured.items() if not value[0].isnan()}
         return {"target": self.targets[0], "score": self.scores[0].item(), **inside, **own}
 
     def notes(self) -> tuple[str, ...]:
@@ -251,10 +251,11 @@ class Visualization(Result):
 
 def describe(measures: Mapping[str, Any]) -> str:
     """Measures in one line, for captions and the terminal."""
-    return ", ".join(f"{key} {_shown(value)}" for key, value in measures.items())
+    return ", ".join(f"{key} {told(value)}" for key, value in measures.items())
 
 
-def _shown(value: Any) -> str:
+def told(value: Any) -> str:
+    """A measure as captions have it."""
     if isinstance(value, list):
-        return " ".join(_shown(each) for each in value)
+        return " ".join(told(each) for each in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

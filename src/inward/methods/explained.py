@@ -25,6 +25,10 @@ Of: TypeAlias = Literal["score", "probability", "cross-entropy"]
 """Of a class: its logit, its probability after softmax, or minus its cross-entropy."""
 
 
+# A difference of scores below this share of the logits' spread is none to speak of.
+SMALL = 1e-3
+
+
 @dataclass(frozen=True)
 class Explained:
     """What is explained: checked images on the network's device, the objective, the address of each image's."""
@@ -46,6 +50,29 @@ class Explained:
         shown = self.images if images is None else images
         with torch.no_grad():
             return self.objective(trace_for(self.net, shown, keys_of(self.net, self.objective, self.size)))
+
+    def spread(self) -> Tensor:
+        """What differences of scores are small beside, (N,): largest minus smallest logit; inside, the score itself."""
+        if self.targets[0].startswith("class"):
+            with torch.no_grad():
+                logits = self.net(self.images).double()
+            return logits.amax(1) - logits.amin(1)
+        return self.scores().double().abs()
+
+    def completeness(self, difference: Tensor, **missing: Tensor) -> dict[str, Tensor]:
+        """Errors of a map that should add up to ``difference``, (N,) each, by name, for ``measured``.
+
+        Relative to the difference; where that is less than a thousandth of the logits' spread, they are
+        absolute, under the name ``absolute_...``, and the relative one is NaN, which is left out.
+        """
+        size = difference.double().abs().cpu()
+        small = size < SMALL * self.spread().cpu()
+        found = {}
+        for name, error in missing.items():
+            plain = error.double().cpu()
+            found[name] = torch.where(small, torch.nan, plain / size.clamp_min(1e-300))
+            found[f"absolute_{name}"] = torch.where(small, plain, torch.nan)
+        return found
 
     def attribution(
         self,

@@ -1,0 +1,193 @@
+"""What the commands that take pictures do: a method on every picture, or every method on one sheet."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from cyclopts import Group, Parameter
+from rich.progress import Progress
+from torch import Tensor
+
+from inward import draw
+from inward.atlas import unique_names
+from inward.errors import CallError, InwardError, Unconverged
+from inward.figures import plane_of
+from inward.methods.table import Method
+from inward.network.network import Network
+from inward.options import Shared
+from inward.pictures import find, read
+from inward.results import Attribution, Result, describe, told
+from inward.runs.folder import free_name
+from inward.scoring.pointing import pointing_game
+from inward.scoring.summary import score_map
+from inward.terminal import answer, note, progress_bar
+from inward.types import Images
+
+_BATCH = 16
+_HOW_GOOD = Group("How good is the map", sort_key=12)
+_SHEET = "methods.png"
+_WHITE = 0.5
+# What a sheet says once, or elsewhere.
+_UNSHOWN = {"target", "score", "at"}
+
+
+def explain_options() -> list[inspect.Parameter]:
+    """The options that are not the method's."""
+    kind = inspect.Parameter
+    helps = "Measure each map: areas under the deletion and insertion curves, infidelity, max-sensitivity."
+    score = Annotated[bool, Parameter(group=_HOW_GOOD, negative="", help=helps)]
+    helps = "A picture, white where the thing is: does the map point there (pointing game)?"
+    mask = Annotated[Path | None, Parameter(group=_HOW_GOOD, help=helps)]
+    return [
+        kind("score", kind.KEYWORD_ONLY, default=False, annotation=score),
+        kind("mask", kind.KEYWORD_ONLY, default=None, annotation=mask),
+    ]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the command line said, and what it needs throughout."""
+
+    given: Mapping[str, Any]
+    net: Network
+    files: list[Path]
+    names: list[str]
+    mask: Tensor | None
+    bar: Progress
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], bar: Progress) -> _Call:
+        # A picture is found before any work is done.
+        files = find(given["things"])
+        net = given["shared"].network(given["model"])
+        return cls(given, net, files, unique_names([f.stem for f in files]), _mask(net, given), bar)
+
+    def images(self, batch: slice) -> Images:
+        return read(self.files[batch], self.net).to(self.net.device)
+
+    def result(self, row: Method, options: Mapping[str, Any], images: Images) -> Result:
+        """One batch, with what the command adds to it: a seed, how good the maps are."""
+        found = _compute(row, self.net, images, _seeded(row, options, self.given["shared"]), self.bar)
+        return self._judged(found) if isinstance(found, Attribution) else found
+
+    def _judged(self, found: Attribution) -> Attribution:
+        measured, remarks = dict(found.measured), found.remarks
+        if self.given["score"]:
+            with _inner(self.bar, "how good it is") as progress:
+                summary = score_map(found, on_progress=progress)
+            measured |= summary.measured
+            remarks = tuple((*own, *summary.remarks) for own in remarks)
+        if self.mask is not None:
+            pointed = pointing_game(found, self.mask)
+            measured |= {"pointing": pointed.hits, "inside": pointed.inside}
+        return replace(found, measured=measured, remarks=remarks)
+
+
+def run_one(row: Method, options: Mapping[str, Any], given: Mapping[str, Any]) -> int:
+    """One method on every picture, a folder each. ``given`` is what the command line said."""
+    with progress_bar() as bar:
+        call = _Call.of(given, bar)
+        task = bar.add_task(row.name, total=len(call.names))
+        for start in range(0, len(call.names), _BATCH):
+            batch = slice(start, start + _BATCH)
+            result = call.result(row, options, call.images(batch))
+            for index, name in enumerate(call.names[batch]):
+                one = _with_input(result[index], call.files[batch][index])
+                folder = one.save(given["out"] / free_name(given["out"], name, row.name))
+                answer(bar, f"{folder}  {describe(one.measures())}")
+                for text in one.notes():
+                    note(bar, f"{name}: {text}")
+                bar.advance(task)
+            for text in result.record.notes:
+                note(bar, text)
+    return 0
+
+
+def run_all(rows: Sequence[tuple[Method, Mapping[str, Any]]], given: Mapping[str, Any]) -> int:
+    """Every method on every picture: a folder of each, and one sheet of them with their numbers."""
+    with progress_bar() as bar:
+        call = _Call.of(given, bar)
+        task = bar.add_task("methods", total=len(call.names) * len(rows))
+        for index, name in enumerate(call.names):
+            image, out = call.images(slice(index, index + 1)), given["out"] / name
+            cells = []
+            for row, options in rows:
+                bar.update(task, description=f"{name}: {row.name}")
+                cells.append(_cell(call, row, options, image, out, call.files[index]))
+                bar.advance(task)
+            sheet = draw.gallery(image[0], cells, f"{name}: {_target(call.net, image, given)}")
+            draw.save_png(sheet, out / _SHEET)
+            answer(bar, str(out / _SHEET))
+    return 0
+
+
+def _cell(call: _Call, row: Method, options: Mapping[str, Any], image: Images, out: Path, file: Path) -> draw.Cell:
+    """A method's map with its numbers, saved; or the sentence that refuses it."""
+    try:
+        result = _with_input(call.result(row, options, image), file)
+    except InwardError as error:
+        return draw.Cell(row.name, refused=str(error))
+    result.save(out / row.name)
+    if not isinstance(result, Attribution) or result.features().ndim != 4:
+        return draw.Cell(row.name, refused=f"there is no map of places at {options.get('at')}")
+    plane, signed, _ = plane_of(result)
+    numbers = {name.replace("_", " "): told(value) for name, value in result.measures().items() if name not in _UNSHOWN}
+    return draw.Cell(row.name, plane, signed, numbers)
+
+
+def _target(net: Network, image: Images, given: Mapping[str, Any]) -> str:
+    if given["target"]:
+        return str(given["target"])
+    with torch.no_grad():
+        return net.label(int(net(image).argmax(1)))
+
+
+def _seeded(row: Method, options: Mapping[str, Any], shared: Shared) -> dict[str, Any]:
+    """The options with the seed. Raises CallError where one is missing that the method cannot do without."""
+    signature = inspect.signature(row.function).parameters
+    needed = [p.name for p in signature.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    missing = [name for name in needed if name not in options]
+    if missing:
+        raise CallError(f"{row.name} needs --{missing[0].replace('_', '-')}")
+    return {**options, "seed": shared.seed} if "seed" in signature else dict(options)
+
+
+def _compute(row: Method, net: Network, inputs: Images, options: Mapping[str, Any], bar: Progress) -> Result:
+    """One batch, with a bar of its own for what takes many passes. What a result says itself is not said twice."""
+    with warnings.catch_warnings(), _inner(bar, row.name) as progress:
+        warnings.simplefilter("ignore", Unconverged)
+        parameters = inspect.signature(row.function).parameters
+        if "on_pass" in parameters:
+            return row.function(net, inputs, on_pass=lambda now: progress(now.done, now.total), **options)
+        if "on_progress" in parameters:
+            return row.function(net, inputs, on_progress=progress, **options)
+        return row.function(net, inputs, **options)
+
+
+@contextmanager
+def _inner(bar: Progress, name: str) -> Iterator[Callable[[int, int], None]]:
+    task = bar.add_task(name, total=None)
+    try:
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+    finally:
+        bar.remove_task(task)
+
+
+def _mask(net: Network, given: Mapping[str, Any]) -> Tensor | None:
+    """The mask as the network sees pictures: cropped and scaled in the same way; white is inside."""
+    if given.get("mask") is None:
+        return None
+    return read([given["mask"]], net)[0].mean(0) > _WHITE
+
+
+def _with_input(result: Result, file: Path) -> Result:
+    """The record of a result made from a file names it."""
+    images = {**result.record.inputs.get("images", {}), "file": str(Path(file).resolve())}
+    return replace(result, record=replace(result.record, inputs={"images": images}))
