@@ -25,7 +25,7 @@ from inward.network.trace import Trace, point_key
 from inward.types import Images, Pictures, Scores, Size
 
 
-def constant(images: Images) -> Images:
+def constant(images: Tensor) -> Tensor:
     """The images cut off from what made them; a copy, where they were made in inference mode."""
     return images.clone() if images.is_inference() else images.detach()
 

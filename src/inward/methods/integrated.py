@@ -151,17 +151,19 @@ def _measured(asked: Explained, found: Integral, change: Tensor) -> dict[str, Te
 
 def _remarks(measured: dict[str, Tensor], tolerance: float) -> list[list[str]]:
     """What is to be said of maps whose error is above the tolerance; also a warning."""
-    relative, points = measured["error"], measured["points"]
-    late = [i for i, error in enumerate(relative.tolist()) if error > tolerance]
-    if late:
-        worst = relative[late].max().item()
+    shares = measured["error"].tolist()
+    # Where the difference is small, the tolerance is of the spread, which is met at once or never mattered.
+    late = [not share <= tolerance and share == share for share in shares]
+    if any(late):
+        worst = max(share for share, is_late in zip(shares, late, strict=True) if is_late)
         warnings.warn(
-            f"{len(late)} of {len(relative)} maps did not reach the tolerance of {tolerance:g}: the largest error is "
+            f"{sum(late)} of {len(late)} maps did not reach the tolerance of {tolerance:g}: the largest error is "
             f"{worst:.2g}; give a larger most, or a tolerance above it",
             Unconverged,
-            stacklevel=4,
+            stacklevel=3,
         )
     text = "the error is {:.2g} after {} gradients, above the tolerance of {:g}"
     return [
-        [text.format(relative[i].item(), int(points[i]), tolerance)] if i in late else [] for i in range(len(relative))
+        [text.format(share, int(points), tolerance)] if is_late else []
+        for share, points, is_late in zip(shares, measured["points"], late, strict=True)
     ]
