@@ -25,13 +25,13 @@ Range = dict[str, Any]
 Sides = tuple[Callable[[], object], Callable[[], object]]
 
 
-def _inception() -> nn.Module:
+def inception() -> nn.Module:
     module = inception_v1()
     module.load_state_dict(inception_weights())
     return module.eval()
 
 
-def _resnet() -> nn.Module:
+def resnet() -> nn.Module:
     torch.manual_seed(0)
     return import_torchvision().models.resnet50(weights=None).eval()
 
@@ -55,7 +55,7 @@ def work(make: Callable[[], nn.Module], point: str) -> int:
 
 
 def _row(name: str, network: str, make: Callable[[], nn.Module], point: str, ours: int, peers: int) -> Contest:
-    range_ = IMAGENET if make is _resnet else CAFFE
+    range_ = IMAGENET if make is resnet else CAFFE
     how = "one picture at a time" if peers == 1 else f"a batch of {peers}, the objective summed over it"
     return Contest(
         name=name,
@@ -70,12 +70,12 @@ def _row(name: str, network: str, make: Callable[[], nn.Module], point: str, our
 
 
 CONTESTS = (
-    _row("visualize-one-early", "Inception v1", _inception, "mixed3b", 1, 1),
-    _row("visualize-one-late", "Inception v1", _inception, "mixed4e", 1, 1),
-    _row("visualize-many-early", "Inception v1", _inception, "mixed3b", 32, 1),
-    _row("visualize-many-late", "Inception v1", _inception, "mixed4e", 32, 1),
-    _row("visualize-many-early-peer-batch", "Inception v1", _inception, "mixed3b", 32, 8),
-    _row("visualize-many-late-peer-batch", "Inception v1", _inception, "mixed4e", 32, 8),
-    _row("visualize-one-resnet50", "ResNet-50 (random weights)", _resnet, "layer3", 1, 1),
-    _row("visualize-many-resnet50", "ResNet-50 (random weights)", _resnet, "layer3", 32, 1),
+    _row("visualize-one-early", "Inception v1", inception, "mixed3b", 1, 1),
+    _row("visualize-one-late", "Inception v1", inception, "mixed4e", 1, 1),
+    _row("visualize-many-early", "Inception v1", inception, "mixed3b", 32, 1),
+    _row("visualize-many-late", "Inception v1", inception, "mixed4e", 32, 1),
+    _row("visualize-many-early-peer-batch", "Inception v1", inception, "mixed3b", 32, 8),
+    _row("visualize-many-late-peer-batch", "Inception v1", inception, "mixed4e", 32, 8),
+    _row("visualize-one-resnet50", "ResNet-50 (random weights)", resnet, "layer3", 1, 1),
+    _row("visualize-many-resnet50", "ResNet-50 (random weights)", resnet, "layer3", 32, 1),
 )
