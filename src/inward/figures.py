@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from functools import singledispatch
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from inward import draw
+from inward.draw import lettering, scalebar
 from inward.network.address import parse
 from inward.results import Attribution, Perturbation, Result, Visualization, describe
 
 _AT_LEAST = 224
+# Beside a map stand a margin, the colors of its scale and numbers of three letters at the least.
+_BESIDE = 60
+_MOST_UNITS = 20
+# Measures that are shares of a difference of scores.
+_SHARES = {"error", "signed_error"}
 
 
 @singledispatch
@@ -24,18 +33,30 @@ def figures(result: Result) -> dict[str, Image.Image]:
 @figures.register
 def _(result: Attribution) -> dict[str, Image.Image]:
     image, values = result.images[0], result.features()[0]
-    title = titled(result)
     original = {"original.png": draw.to_picture(image)}
-    if values.ndim != 3:
-        return {"units.png": draw.bars(*_strongest_units(result), title), **original}
+    if not has_map(result):
+        return {"units.png": _units(result), **original}
     plane, signed, told = plane_of(result)
-    found = {
-        "overlay.png": draw.overlay(image, plane, signed=signed, title=title),
-        "map.png": draw.heat_map(plane, signed=signed, title=f"{title}{told}"),
-    }
+    found = {"map.png": draw.heat_map(plane, signed=signed, title=titled(result, told))}
+    if _is_coarser(plane, image):
+        found = {"overlay.png": draw.overlay(image, plane, signed=signed, title=titled(result)), **found}
     if result.kind == "sensitivity":
-        found["signed.png"] = draw.heat_map(signed_sum(values), signed=True, title=f"{title}: sum over {_axis(result)}")
+        title = titled(result, f": sum over {_axis(result)}")
+        found["signed.png"] = draw.heat_map(signed_sum(values), signed=True, title=title)
     return found | original
+
+
+def has_map(result: Attribution) -> bool:
+    """Whether the values lie on a grid of more than one place; others are drawn as bars, one a unit."""
+    if not result.at:
+        return True
+    values, address = result.features()[0], result.net.resolve(result.at, result.size)
+    return values.ndim == 3 and values[0].numel() > 1 and result.net.layout_of(address, result.size).has_grid
+
+
+def _is_coarser(plane: Tensor, image: Tensor) -> bool:
+    """Inside networks that enlarge, a grid can be finer than the image, and does not lie over it."""
+    return plane.shape[0] <= image.shape[1] and plane.shape[1] <= image.shape[2]
 
 
 def plane_of(result: Attribution) -> tuple[Tensor, bool, str]:
@@ -45,27 +66,63 @@ def plane_of(result: Attribution) -> tuple[Tensor, bool, str]:
     contributions and amounts their sum, so that it still adds up.
     """
     values, over = result.features()[0], _axis(result)
+    several = len(values) > 1
     if result.kind == "sensitivity":
-        return strongest(values), False, f": largest |value| over {over}"
-    told = f": sum over {over}" if len(values) > 1 else ""
+        return strongest(values), False, f": largest |value| over {over}" if several else ": |value|"
+    told = f": sum over {over}" if several else ""
     return signed_sum(values), result.kind == "contribution", told
 
 
-def titled(result: Attribution) -> str:
-    """The method, what it explains and where."""
-    where = f", at {result.at}" if result.at else ""
-    return f"{result.record.method} of {named(result, result.targets[0])}{where}"
+def titled(result: Attribution, told: str = "") -> str:
+    """The method, what it explains, where, and how it is shown: as much as fits into two lines above a map."""
+    method, where = result.record.method, f", at {result.at}" if result.at else ""
+    address = result.targets[0]
+    label = named(result, address)
+    # What is left out stands in the caption.
+    wishes = (label + where, label.removesuffix(f" ({address})") + where, address + where, address)
+    room = max(_AT_LEAST, result.images.shape[3]) + _BESIDE
+    texts = [f"{method} of {wish}{told}" for wish in wishes]
+    return next((text for text in texts if len(lettering.wrap(text, scalebar.LETTERS, room)) <= 2), texts[-1])
 
 
 def _axis(result: Attribution) -> str:
     return "the units" if result.at else "the channels"
 
 
-def _strongest_units(result: Attribution, most: int = 20) -> tuple[list[str], list[float]]:
-    """The units that matter most, by name, and what each adds up to; strongest first."""
-    sums = result.features()[0].flatten(1).sum(1).float().cpu()
+def _units(result: Attribution) -> Image.Image:
+    """The units that matter most, strongest first."""
+    names, sums = _strongest_units(result)
+    count = result.features().shape[1]
+    told = f": strongest units, {len(names)} of {count}" if len(names) < count else ""
+    return draw.bars(names, sums, titled(result, told))
+
+
+def _strongest_units(result: Attribution, most: int = _MOST_UNITS) -> tuple[list[str], list[float]]:
+    """The units that matter most, by name, and what each adds up to; strongest first, and those at 0 left out."""
+    sums = result.features()[0].float().cpu()
+    sums = sums.reshape(len(sums), -1).sum(1)
     order = sums.abs().argsort(descending=True, stable=True)[:most].tolist()
+    order = [k for k in order if sums[k]] or order[:1]
     return [f"{result.at}/{k}" for k in order], [sums[k].item() for k in order]
+
+
+def cell(result: Attribution) -> draw.Cell:
+    """An attribution of one image in a gallery of methods: its map with its numbers below it, or why it has none."""
+    own = {name: value for name, value in result.measures().items() if name not in ("target", "score")}
+    numbers = {name: str(_rounded(value)) for name, value in readable(own).items()}
+    method = result.record.method
+    if not has_map(result):
+        names, sums = _strongest_units(result, most=3)
+        strong = f"the strongest are {', '.join(names)}" if any(sums) else "all values are 0"
+        return draw.Cell(method, numbers=numbers, refused=f"{result.at} has no grid to draw; {strong}")
+    plane, signed, _ = plane_of(result)
+    if not _is_coarser(plane, result.images[0]):
+        return draw.Cell(method, numbers=numbers, refused=f"the grid of {result.at} is finer than the image")
+    return draw.Cell(method, plane, signed, numbers)
+
+
+def _rounded(value: Any) -> Any:
+    return f"{value:.3g}" if isinstance(value, float) else value
 
 
 @figures.register
@@ -122,13 +179,27 @@ def named(result: Result, address: str) -> str:
 
 def caption(result: Result) -> str:
     """What was measured, in a line."""
-    return describe(result.measures())
+    return describe(readable(result.measures()))
+
+
+def readable(measures: Mapping[str, Any]) -> dict[str, Any]:
+    """Measures as captions have them: names in words, and errors that are shares as percent."""
+    return {k.replace("_", " "): percent(v) if k in _SHARES else v for k, v in measures.items()}
+
+
+def percent(share: float) -> str:
+    """A share in two digits: 0.0083 is "0.83 %"."""
+    number = 100 * share
+    if 0 < abs(number) < 1e-3:
+        return "< 0.001 %"
+    return f"{number:.0f} %" if not math.isfinite(number) or abs(number) >= 10 else f"{number:.2g} %"
 
 
 def main_picture(result: Result) -> Image.Image:
     """The one picture to look at, large enough to be seen."""
     picture = next(iter(figures(result).values()))
-    short = min(picture.size)
+    # Others are large enough, and enlarged letters are no pleasure.
+    short = min(picture.size) if isinstance(result, Visualization) else _AT_LEAST
     factor = max(1, -(-_AT_LEAST // short))
     if factor == 1:
         return picture

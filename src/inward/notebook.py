@@ -29,9 +29,11 @@ def html(result: Result) -> str:
 
 
 def _figure(result: Result) -> str:
-    text = escaping.escape("; ".join([caption(result), *result.notes()]))
+    """The picture to look at, what was measured, and a line for each remark."""
+    lines = [escaping.escape(line) for line in (caption(result), *result.notes())]
     source = draw.data_uri(main_picture(result))
+    text = "".join(f"<div>{line}</div>" for line in lines)
     return (
-        f'<figure style="margin:0;max-width:720px"><img src="{source}" alt="{text}" style="max-width:100%">'
+        f'<figure style="margin:0;max-width:720px"><img src="{source}" alt="{"; ".join(lines)}" style="max-width:100%">'
         f'<figcaption style="font-size:0.9em">{text}</figcaption></figure>'
     )

@@ -1,16 +1,24 @@
 """Arrays in, pictures and pages out; nothing here knows what a network is."""
 
+from inward.draw.bars import bars
 from inward.draw.cells import grid
+from inward.draw.gallery import Cell, gallery
 from inward.draw.maps import heat_map, overlay
 from inward.draw.page import Figure, Section, page, save_page
 from inward.draw.pictures import data_uri, read_png, save_png, to_bytes, to_picture
+from inward.draw.plot import Line, curves
 from inward.draw.sheets import curve, side_by_side
 
 __all__ = [
+    "Cell",
     "Figure",
+    "Line",
     "Section",
+    "bars",
     "curve",
+    "curves",
     "data_uri",
+    "gallery",
     "grid",
     "heat_map",
     "overlay",
