@@ -23,9 +23,11 @@ LAYERS: dict[str, set[str]] = {
     "columns": {"network"},
     "gradient": {"columns", "network"},
     "ascent": {"columns", "network", "gradient"},
+    "quadrature": {"gradient"},
     "runs.record": {"network"},
     "results": {"network", "runs.record", "runs.folder", "notebook"},
-    "methods": {"columns", "network", "gradient", "ascent", "pictures", "results", "runs.record"},
+    "methods": {"columns", "network", "gradient", "quadrature", "ascent", "pictures", "results", "runs.record"},
+    "scoring": {"columns", "gradient", "methods", "network", "results"},
     "pictures": {"network"},
     "studies": {"draw", "network", "pictures"},
     "draw": set(),
@@ -46,7 +48,7 @@ ANYBODY = {"errors", "types", "version"}
 # What only a save or a notebook needs is imported by the method that needs it, not with the module.
 LATE = {("results", "runs.folder"), ("results", "notebook")}
 # What users enter by; no layer above may import them.
-INTERFACES = {"cli", "commands", "options", "atlas_command", "demo", "study", "__main__", "__init__"}
+INTERFACES = {"cli", "commands", "options", "atlas_command", "explain_command", "demo", "study", "__main__", "__init__"}
 
 
 def layer_of(module: str) -> str:
