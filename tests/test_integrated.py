@@ -144,6 +144,16 @@ def test_what_goes_around_a_point_stays_as_the_image_has_it() -> None:
     torch.testing.assert_close(total(found.values), ends[1] - ends[0], rtol=1e-6, atol=0)
 
 
+def test_a_convolution_before_a_normalization_has_a_path() -> None:
+    """Loops fold the one into the other; there must still be a way from the convolution."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten(), nn.Linear(140, 5))
+    net = network(seeded(lambda: module).double(), SIZE)
+    x = images(2, 3, *SIZE, dtype=torch.float64)
+    found = integrated_gradients(net, x, target="class:1", at="0", tolerance=1e-4)
+    difference = rise(net, x, torch.zeros_like(x), 1)
+    torch.testing.assert_close(total(found.values), difference, rtol=1e-4, atol=0)
+
+
 def test_several_baselines_are_averaged(net: Network, x: Tensor) -> None:
     single = [integrated_gradients(net, x, target="class:2", baseline=b, steps=9) for b in ("black", "noise")]
     given_one = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -310,6 +320,6 @@ def test_a_picture_is_a_baseline(net: Network, x: Tensor, tmp_path: Path) -> Non
     # The picture is read as float32.
     torch.testing.assert_close(found.values, expected.values, rtol=0, atol=1e-7)
     assert found.record.parameters["baseline"] == [str(tmp_path / "flat.png")]
+    (tmp_path / "no.png").write_bytes(b"nothing")
     with pytest.raises(InwardError, match="not a picture"):
-        (tmp_path / "no.png").write_bytes(b"nothing")
         integrated_gradients(net, x, target="class:3", baseline=str(tmp_path / "no.png"))

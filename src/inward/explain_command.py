@@ -18,12 +18,12 @@ from torch import Tensor
 from inward import draw
 from inward.atlas import unique_names
 from inward.errors import CallError, InwardError, Unconverged
-from inward.figures import plane_of
+from inward.figures import caption, cell
 from inward.methods.table import Method
 from inward.network.network import Network
 from inward.options import Shared
 from inward.pictures import find, read
-from inward.results import Attribution, Result, describe, told
+from inward.results import Attribution, Result
 from inward.runs.folder import free_name
 from inward.scoring.pointing import pointing_game
 from inward.scoring.summary import score_map
@@ -34,8 +34,6 @@ _BATCH = 16
 _HOW_GOOD = Group("How good is the map", sort_key=12)
 _SHEET = "methods.png"
 _WHITE = 0.5
-# What a sheet says once, or elsewhere.
-_UNSHOWN = {"target", "score", "at"}
 
 
 def explain_options() -> list[inspect.Parameter]:
@@ -101,7 +99,7 @@ def run_one(row: Method, options: Mapping[str, Any], given: Mapping[str, Any]) -
             for index, name in enumerate(call.names[batch]):
                 one = _with_input(result[index], call.files[batch][index])
                 folder = one.save(given["out"] / free_name(given["out"], name, row.name))
-                answer(bar, f"{folder}  {describe(one.measures())}")
+                answer(bar, f"{folder}  {caption(one)}")
                 for text in one.notes():
                     note(bar, f"{name}: {text}")
                 bar.advance(task)
@@ -116,12 +114,14 @@ def run_all(rows: Sequence[tuple[Method, Mapping[str, Any]]], given: Mapping[str
         call = _Call.of(given, bar)
         task = bar.add_task("methods", total=len(call.names) * len(rows))
         for index, name in enumerate(call.names):
-            image, out = call.images(slice(index, index + 1)), given["out"] / name
+            image = call.images(slice(index, index + 1))
+            out = given["out"] / free_name(given["out"], name, "all")
             cells = []
             for row, options in rows:
                 bar.update(task, description=f"{name}: {row.name}")
                 cells.append(_cell(call, row, options, image, out, call.files[index]))
                 bar.advance(task)
+            out.mkdir(parents=True, exist_ok=True)
             sheet = draw.gallery(image[0], cells, f"{name}: {_target(call.net, image, given)}")
             draw.save_png(sheet, out / _SHEET)
             answer(bar, str(out / _SHEET))
@@ -135,11 +135,7 @@ def _cell(call: _Call, row: Method, options: Mapping[str, Any], image: Images, o
     except InwardError as error:
         return draw.Cell(row.name, refused=str(error))
     result.save(out / row.name)
-    if not isinstance(result, Attribution) or result.features().ndim != 4:
-        return draw.Cell(row.name, refused=f"there is no map of places at {options.get('at')}")
-    plane, signed, _ = plane_of(result)
-    numbers = {name.replace("_", " "): told(value) for name, value in result.measures().items() if name not in _UNSHOWN}
-    return draw.Cell(row.name, plane, signed, numbers)
+    return cell(result) if isinstance(result, Attribution) else draw.Cell(row.name, refused="it gives no map")
 
 
 def _target(net: Network, image: Images, given: Mapping[str, Any]) -> str:

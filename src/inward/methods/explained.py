@@ -136,7 +136,7 @@ def explained(net: Network, images: Images, target: Target, of: Of = "score") ->
 _OF = {
     "score": ClassScore,
     "probability": Probability,
-    "cross-entropy": lambda classes: -1.0 * CrossEntropy(classes),
+    "cross-entropy": lambda classes, output=0: -1.0 * CrossEntropy(classes, output),
 }
 
 
@@ -146,25 +146,29 @@ def _of_address(
     if target is None:
         with torch.no_grad():
             classes = tuple(net(images).argmax(1).tolist())
-    elif isinstance(target, str) or _is_one(net, target, size):
-        one = target if isinstance(target, str) else target[0]
-        objective = summed(net, one, size) if is_sum(one) else at(net, one, size)
-        name = checked_sum(net, one, size) if is_sum(one) else str(net.resolve(one, size))
-        if of == "score":
-            return objective, (name,) * len(images)
-        if not isinstance(objective, ClassScore):
-            raise CallError(f"{of} is of a class, and '{one}' is none; leave out --of")
-        classes = classes_of(net, [one] * len(images), size)
-    else:
-        classes = classes_of(net, list(target), size)
-        if len(classes) != len(images):
-            raise CallError(f"there are {len(classes)} targets for {len(images)} images; give one, or one an image")
+        return _OF[of](classes), tuple(f"class:{k}" for k in classes)
+    words = [target] * len(images) if isinstance(target, str) else list(target)
+    if len(words) != len(images):
+        raise CallError(f"there are {len(words)} targets for {len(images)} images; give one, or one an image")
+    if len(set(words)) == 1:
+        return _of_one(net, words, of, size)
+    classes = classes_of(net, words, size)
+    outputs = {net.resolve(word, size).output for word in words}
+    if outputs != {0}:
+        raise CallError("targets of one image each are classes of the first output; give one target for all images")
     return _OF[of](classes), tuple(f"class:{k}" for k in classes)
 
 
-def _is_one(net: Network, target: Sequence[str], size: Size) -> bool:
-    """Whether a list, as manifests have it, names one thing that is no class."""
-    return len(set(target)) == 1 and (is_sum(target[0]) or net.resolve(target[0], size).output is None)
+def _of_one(net: Network, words: Sequence[str], of: Of, size: Size) -> tuple[Objective, tuple[str, ...]]:
+    """The same for every image."""
+    one = words[0]
+    objective = summed(net, one, size) if is_sum(one) else at(net, one, size)
+    name = checked_sum(net, one, size) if is_sum(one) else str(net.resolve(one, size))
+    if of == "score":
+        return objective, (name,) * len(words)
+    if not isinstance(objective, ClassScore):
+        raise CallError(f"{of} is of a class, and '{one}' is none; leave out --of")
+    return _OF[of](objective.classes, objective.output), (name,) * len(words)
 
 
 def inside(net: Network, address: str, size: Size) -> str:

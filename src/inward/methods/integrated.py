@@ -113,7 +113,9 @@ def _check(tolerance: float, most: int, steps: int | None) -> None:
 
 def _lines(asked: Explained, starts: Sequence[Images], key: str | None) -> Lines:
     """The line of every baseline and image, images first: that of baseline k and image i has the number k N + i."""
-    net, images, count = lean(asked.net, asked.size, half=False), asked.images, len(asked.images)
+    images, count = asked.images, len(asked.images)
+    # Where a normalization is folded, no path leads from the convolution before it.
+    net = asked.net if key is not None else lean(asked.net, asked.size, half=False)
     end = images if key is None else _activations(asked.net, key, images)
     begun = torch.cat([start if key is None else _activations(asked.net, key, start) for start in starts])
     change = end.repeat(len(starts), *[1] * (end.ndim - 1)) - begun
