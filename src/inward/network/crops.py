@@ -1,0 +1,174 @@
+"""What a change of an interval of pixels changes behind an operation, and how operations run on crops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx
+from torch.nn import functional as F
+
+from inward.network.axes import sizes
+from inward.network.layout import op_name
+from inward.network.lean import argument_of
+from inward.network.operation import argument
+from inward.types import Size
+
+Ints: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """The positions along one axis that each of several intervals of pixels changes: from ``low`` to before ``high``.
+
+    Crops hold ``count`` positions from ``first`` on, the same number for all; more of them than were changed
+    is no error, since the further ones are computed to be what they were.
+    """
+
+    low: Ints
+    high: Ints
+    size: int
+
+    @cached_property
+    def count(self) -> int:
+        return max(1, int((self.high - self.low).max()))
+
+    @cached_property
+    def first(self) -> Ints:
+        return np.minimum(self.low, self.size - self.count)
+
+    def seen(self, kernel: int, stride: int, padding: int, size: int) -> Lines:
+        """What changes behind a sliding window over these positions, of which there are then ``size``."""
+        low = -((kernel - 1 - padding - self.low) // stride)
+        high = (self.high - 1 + padding) // stride + 1
+        low = low.clip(0, size)
+        return Lines(low, np.maximum(high.clip(0, size), low), size)
+
+    def joined(self, other: Lines) -> Lines:
+        """What changes where either does."""
+        return Lines(np.minimum(self.low, other.low), np.maximum(self.high, other.high), self.size)
+
+    def same(self, other: Lines) -> bool:
+        """Whether the crops are the same ones."""
+        return self.count == other.count and bool((self.first == other.first).all())
+
+
+@dataclass(frozen=True)
+class Slide:
+    """An operation over windows: how they lie along rows and columns, what lies outside, and itself without padding."""
+
+    kernel: Size
+    stride: Size
+    padding: Size
+    outside: float
+    run: Callable[[Tensor, Size], Any]
+
+
+def shape(node: fx.Node) -> tuple[int, ...]:
+    """The shape of what an operation gives, for a batch of one; of several tensors, of the first."""
+    held = node.meta.get("val")
+    held = held[0] if isinstance(held, (tuple, list)) and held else held
+    return sizes(held, 1) if isinstance(held, Tensor) else ()
+
+
+def constant(module: fx.GraphModule, node: Any) -> Tensor:
+    """A weight of the graph. Raises TypeError for what is computed."""
+    if not isinstance(node, fx.Node) or node.op != "get_attr":
+        raise TypeError("not a weight")
+    return getattr(module, str(node.target))
+
+
+def is_getitem(node: fx.Node) -> bool:
+    """Whether this is one of several results of the operation before."""
+    return getattr(node.target, "__name__", "") == "getitem"
+
+
+def is_sliding(node: fx.Node) -> bool:
+    """Whether there is a rule for this operation over windows."""
+    return node.op == "call_function" and op_name(node) in SLIDES and not is_getitem(node)
+
+
+def keeps_apart(module: fx.GraphModule, node: fx.Node, sources: list[fx.Node]) -> bool:
+    """Whether every position of the result is made of the same position of the sources alone."""
+    if any(shape(s)[2:] != shape(node)[2:] for s in sources):
+        return False
+    name = op_name(node)
+    if is_getitem(node):
+        return True
+    if name == "cat":
+        return argument(node, "dim", 0) in (1, -3)
+    if name == "batch_norm":
+        return "no_training" in getattr(node.target, "__name__", "")
+    if name in _APART:
+        return True
+    held = [constant(module, n) for n in node.all_input_nodes if n not in sources]
+    # What is not the same at all places would have to be cut, too.
+    return torch.Tag.pointwise in getattr(node.target, "tags", ()) and all(t.shape[-2:].numel() == 1 for t in held)
+
+
+_APART = {"clone", "contiguous", "detach", "alias", "channels_last", "local_response_norm", "stop_gradient"}
+# Elementwise, though torch does not tag them so.
+_APART |= {"prelu", "hardswish", "log_sigmoid"}
+
+
+def _convolution(module: fx.GraphModule, node: fx.Node) -> Slide | None:
+    folded = op_name(node) == "folded_convolution"
+    given = node.args[2] if folded else argument(node, "bias")
+    weight, bias = constant(module, node.args[1]), None if given is None else constant(module, given)
+    stride, padding, dilation, groups = (argument_of(node, i) for i in range(4))
+    if isinstance(padding, str) or weight.ndim != 4:
+        return None
+    step, apart = _pair(stride), _pair(dilation)
+
+    def run(x: Tensor, _: Size) -> Any:
+        made = torch.conv2d(x, weight, bias, step, 0, apart, groups)
+        return (made,) if folded else made
+
+    return Slide(_extent(_pair(weight.shape[2:]), apart), step, _pair(padding), 0.0, run)
+
+
+def _unshuffled(module: fx.GraphModule, node: fx.Node) -> Slide:
+    """Its kernel is counted in whole blocks: the pixels beyond the kernel have the weight 0."""
+    function: Any = node.target
+    _, blocks, given, stride, padding, _ = node.args
+    weight, bias = constant(module, blocks), None if given is None else constant(module, given)
+    step = _pair(stride)
+    kernel = (weight.shape[2] * step[0], weight.shape[3] * step[1])
+    return Slide(kernel, step, _pair(padding), 0.0, lambda x, sizes: function(x, weight, bias, stride, (0, 0), sizes))
+
+
+def _max_pool(_: fx.GraphModule, node: fx.Node) -> Slide:
+    kernel, apart = _pair(argument(node, "kernel_size")), _pair(argument(node, "dilation", 1))
+    step, padding = _pair(argument(node, "stride") or kernel), _pair(argument(node, "padding", 0))
+    return Slide(_extent(kernel, apart), step, padding, -math.inf, lambda x, _: F.max_pool2d(x, kernel, step, 0, apart))
+
+
+def _mean_pool(_: fx.GraphModule, node: fx.Node) -> Slide | None:
+    kernel, padding = _pair(argument(node, "kernel_size")), _pair(argument(node, "padding", 0))
+    step, divisor = _pair(argument(node, "stride") or kernel), argument(node, "divisor_override")
+    if argument(node, "ceil_mode", False) or (any(padding) and not argument(node, "count_include_pad", True)):
+        # Its windows at the edges divide by less.
+        return None
+    return Slide(kernel, step, padding, 0.0, lambda x, _: F.avg_pool2d(x, kernel, step, divisor_override=divisor))
+
+
+SLIDES: dict[str, Callable[[fx.GraphModule, fx.Node], Slide | None]] = {
+    **dict.fromkeys(("conv2d", "folded_convolution"), _convolution),
+    **dict.fromkeys(("unshuffled_convolution", "folded_unshuffled_convolution"), _unshuffled),
+    "max_pool2d": _max_pool,
+    "avg_pool2d": _mean_pool,
+}
+
+
+def _extent(kernel: Size, dilation: Size) -> Size:
+    return dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1
+
+
+def _pair(value: Any) -> Size:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[-1]))
