@@ -36,7 +36,7 @@ STEPS = 50
 
 def child(side: str, network: str, count: int, limit: float) -> None:
     """One run, under a limit in GiB; prints the peak and the memory before it, in GiB."""
-    resource.setrlimit(resource.RLIMIT_DATA, (int(limit * GIB),) * 2)
+    resource.setrlimit(resource.RLIMIT_DATA, (int(limit * GIB), int(limit * GIB)))
     make, range_ = NETWORKS[network]
     module = make()
     net = Network.of(module, size=SIZE, **range_)

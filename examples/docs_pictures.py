@@ -23,6 +23,7 @@ import inward
 from inward import draw
 from inward.cli import main as command
 from inward.columns.directions import caricature
+from inward.figures import cell
 from inward.methods.class_visualization import class_visualization
 
 UNIT = "mixed4a/97"
@@ -83,6 +84,22 @@ def caricatures(net: inward.Network) -> Image.Image:
     return _row([cat[0], *made.images], ["photograph", *points])
 
 
+_EXPLAINED = (
+    *("saliency", "smoothgrad", "integrated-gradients", "deeplift", "lrp", "guided-backpropagation"),
+    *("grad-cam", "layer-cam", "score-cam", "occlusion", "rise"),
+)
+
+
+def explained(net: inward.Network) -> Image.Image:
+    """One photograph and one answer, eleven methods."""
+    cat = _photograph(net, data.chelsea())
+    rows = {row.name: row for row in inward.TABLE}
+    options: dict[str, dict[str, Any]] = {"rise": {"samples": 2000}, "layer-cam": {"at": "mixed4d"}}
+    found = [rows[name].function(net, cat, **options.get(name, {})) for name in _EXPLAINED]
+    answer = net.label(int(net(cat).argmax(1))).partition(",")[0]
+    return draw.gallery(cat[0], [cell(result) for result in found], f"Why does Inception v1 say {answer}?", columns=4)
+
+
 def way(net: inward.Network) -> Image.Image:
     """One picture on its way."""
     found = inward.visualize(net, [UNIT], snapshots=3, steps=256)
@@ -134,7 +151,17 @@ def _screenshot(page: Path) -> Image.Image:
 
 FIGURES: dict[str, Callable[[inward.Network], Image.Image]] = {
     function.__name__: function
-    for function in (parameterizations, objectives, diversity, transparency, classes, caricatures, way, atlas)
+    for function in (
+        parameterizations,
+        objectives,
+        explained,
+        diversity,
+        transparency,
+        classes,
+        caricatures,
+        way,
+        atlas,
+    )
 }
 
 

@@ -143,7 +143,16 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+# Relatives of the others: in the slow tier.
+RELATIVES = {
+    *("torchvision/inception_v3", "torchvision/mobilenet_v2", "torchvision/mnasnet0_5", "torchvision/regnet_x_400mf"),
+    *("timm/swin_tiny_patch4_window7_224", "timm/lcnet_050", "timm/edgenext_xx_small"),
+}
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, id=c.name, marks=[pytest.mark.slow] * (c.name in RELATIVES)) for c in CASES]
+)
 def test_architecture(case: Case) -> None:
     module = seeded(case.make)
     net = Network.of(module, size=case.size)

@@ -165,8 +165,6 @@ def test_kin_are_rectified_too(name: str) -> None:
 
 
 @pytest.mark.parametrize("function", [F.gelu, F.hardswish, lambda x: x.clamp(min=-1)], ids=["gelu", "swish", "clamp"])
-    "function", [F.gelu, F.hardswish, lambda x: x.clamp(min=-1)], ids=["gelu", "hardswish", "clamp"]
-)
 def test_a_network_without_relus_is_refused(function: Callable[[Tensor], Tensor]) -> None:
     net = Network.of(Kin(function).eval(), size=(4, 5), channels=1)
     for name, method in METHODS.items():

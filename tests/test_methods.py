@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from docstring_parser import parse as parse_docstring
-from torch import Tensor
+from torch import Tensor, nn
 
 import inward
 from helpers import Dead, conv_net, network
 from inward.methods.table import TABLE, Method
 from inward.network import Network
-from inward.results import Perturbation, Result
+from inward.network.graph import Graph
+from inward.results import Attribution, Perturbation, Result
 from same import images, seeded, untouched
+from tiny_transformers import DeadViT, TinyViT
 
 SIZE = (9, 7)
 # All that a new row needs here: the arguments without which it cannot be called, or is slow.
@@ -26,6 +30,15 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     # Products in bfloat16 have tests of their own (test_lean.py).
     "feature-visualization": {"steps": 6, "precision": "full"},
     "class-visualization": {"steps": 6, "blur_every": 3},
+    **{name: {"samples": 6} for name in ("smoothgrad", "vargrad", "squaregrad", "expected-gradients")},
+    "blur-integrated-gradients": {"steps": 5, "sigma": 2.0},
+    "guided-integrated-gradients": {"steps": 8},
+    "occlusion": {"window": 3, "stride": 2},
+    "rise": {"samples": 24, "cells": 3, "precision": "full"},
+    "lime": {"samples": 24, "segments": 6, "baseline": "gray"},
+    "conductance": {"at": "second", "steps": 6},
+    "neuron-conductance": {"through": "second/3", "steps": 6},
+    "internal-influence": {"at": "second", "steps": 6},
 }
 every_method = pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 
@@ -33,9 +46,44 @@ every_method = pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 
-@pytest.fixture(scope="module")
-def net() -> Network:
-    return network(conv_net(), SIZE)
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    # What needs attention is tested on a network that has it.
+    "attention-rollout": lambda: seeded(lambda: TinyViT(grid=(2, 2))),
+}
+ATTENTIVE = (8, 8)
+# Those whose answer depends on the seed only where the baseline is noise, and those that it never does.
+BY_BASELINE = {"integrated-gradients", "guided-integrated-gradients", "deeplift", "conductance", "neuron-conductance"}
+BY_BASELINE |= {"internal-influence", "occlusion", "score-cam"}
+
+
+@functools.cache
+def plain_net(channels: int, size: tuple[int, int]) -> Network:
+    """Exported once for all methods."""
+    return network(conv_net(channels), size)
+
+
+@functools.cache
+def dead_net() -> Network:
+    return network(seeded(Dead), SIZE)
+
+
+@functools.cache
+def double(net: Network) -> Network:
+    return net.to(dtype=torch.float64)
+
+
+@functools.cache
+def attentive(name: str) -> Network:
+    return network(NETWORKS[name](), ATTENTIVE)
+
+
+def network_for(row: Method) -> Network:
+    return attentive(row.name) if row.name in NETWORKS else plain_net(3, SIZE)
+
+
+@pytest.fixture
+def net(row: Method) -> Network:
+    return network_for(row)
 
 
 def given(row: Method, net: Network, count: int) -> Any:
@@ -79,42 +127,58 @@ def test_same_seed_same_answer(row: Method, net: Network) -> None:
     second = call(row, net, what).arrays()
     assert all(torch.equal(first[name], second[name]) for name in first)
     if "seed" in inspect.signature(row.function).parameters:
-        other = call(row, net, what, seed=1).arrays()
-        assert any(not torch.equal(first[name], other[name]) for name in first)
+        noise: dict[str, Any] = {"baseline": "noise"} if row.name in BY_BASELINE else {}
+        one, other = (call(row, net, what, seed=seed, **noise).arrays() for seed in (0, 1))
+        assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
 @every_method
+# The check of types draws the items that it looks at.
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_network_untouched(row: Method, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = conv_net()
-    module.conv.bias.requires_grad_(False)  # type: ignore[union-attr]
-    net = network(module, SIZE)
+    module = NETWORKS.get(row.name, conv_net)()
+    for frozen in list(module.parameters())[:2]:
+        frozen.requires_grad_(False)
+    net = network(module, network_for(row).size)
     what = given(row, net, 2)
     state = random.getstate()
+    counted = _Fails(None)
     with untouched(module):
+        # Making a graph runs it too, the first time.
         call(row, net, what)
-        runs = iter(range(2))
-        real = Network.run
-
-        def fails(self: Network, *arguments: Any) -> Any:
-            if next(runs, None) is None:
-                raise ZeroDivisionError("in the middle of it")
-            return real(self, *arguments)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Network, "run", fails)
-            if row.name != "saliency":  # one run of the network: it cannot fail at the third
-                with pytest.raises(ZeroDivisionError):
-                    call(row, net, what)
-            next(runs, None), next(runs, None)
+        monkeypatch.setattr(Graph, "run", counted.run)
+        call(row, net, what)
+        # At the first run of the network, in the middle, and at the last one.
+        for at in {0, counted.runs // 2, counted.runs - 1}:
+            monkeypatch.setattr(Graph, "run", _Fails(at).run)
             with pytest.raises(ZeroDivisionError):
                 call(row, net, what)
     assert random.getstate() == state
     assert torch.is_tensor(what) is False or not what.requires_grad
 
 
+class _Fails:
+    """Runs a graph as ever, but for the run with this number."""
+
+    real = Graph.run
+
+    def __init__(self, at: int | None) -> None:
+        self.at, self.runs = at, 0
+
+    @property
+    def run(self) -> Callable[..., Any]:
+        def run(graph: Graph, *arguments: Any) -> Any:
+            self.runs += 1
+            if self.runs - 1 == self.at:
+                raise ZeroDivisionError("in the middle of it")
+            return _Fails.real(graph, *arguments)
+
+        return run
+
+
 @every_method
 def test_finite_on_a_zero_gradient(row: Method) -> None:
-    net = network(seeded(Dead), SIZE)
+    net = network(seeded(DeadViT), ATTENTIVE) if row.name in NETWORKS else dead_net()
     result = call(row, net, given(row, net, 2))
     for name, value in result.arrays().items():
         assert value.double().isfinite().all(), name
@@ -125,13 +189,23 @@ def test_finite_on_a_zero_gradient(row: Method) -> None:
 @every_method
 @pytest.mark.parametrize(("channels", "size"), [(1, (9, 7)), (5, (7, 12)), (3, (12, 12))])
 def test_pictures_of_any_shape_in_the_range(row: Method, channels: int, size: tuple[int, int]) -> None:
-    net = network(conv_net(channels), size)
+    if row.name in NETWORKS:
+        channels, size, net = 3, ATTENTIVE, network_for(row)
+    else:
+        net = plain_net(channels, size)
     what = given(row, net, 2)
     found = call(row, net, what)
     assert isinstance(found, row.returns)
-    for name in ("images", "values", "adversarial"):
+    for name in ("images", "adversarial"):
         if name in found.arrays():
             assert found.arrays()[name].shape == (2, channels, *size)
+    if isinstance(found, Attribution):
+        # A place for every pixel, or for every cell of a point.
+        assert found.values.shape[0] == 2
+        inside = found.at or row.name in NETWORKS
+        assert inside or found.values.shape[1:] in {(channels, *size), (1, *size)}
+        assert found.values.abs().max() > 0
+        assert found.kind != "amount" or found.values.min() >= 0
     for name in ("images", "adversarial"):
         if name in found.arrays():
             low, high = (v.item() for v in found.arrays()[name].aminmax())
@@ -145,10 +219,10 @@ def test_pictures_of_any_shape_in_the_range(row: Method, channels: int, size: tu
 def test_float64_agrees_with_float32(row: Method, net: Network) -> None:
     single = call(row, net, given(row, net, 2))
     what = given(row, net, 2)
-    double = call(row, net.to(dtype=torch.float64), what.double() if torch.is_tensor(what) else what)
+    exact = call(row, double(net), what.double() if torch.is_tensor(what) else what)
     for name, value in single.arrays().items():
         # Rounding of 2^-24 a pass, enlarged where Adam divides by small gradients (2e-6 measured).
-        assert gap(value.float(), double.arrays()[name].float()) < 1e-3, name
+        assert gap(value.float(), exact.arrays()[name].float()) < 1e-3, name
 
 
 @every_method
@@ -180,7 +254,7 @@ def test_rows_are_told_apart() -> None:
 def test_record_tells_how_to_do_it_again(row: Method, net: Network) -> None:
     record = call(row, net, given(row, net, 1)).record
     assert record.method == row.name
-    named = set(inspect.signature(row.function).parameters) - {"net", "images", "on_pass", "batch"}
+    named = set(inspect.signature(row.function).parameters) - {"net", "images", "on_pass", "on_progress", "batch"}
     assert set(record.parameters) == named
     assert len(record.network["weights_sha256"]) == 64
     assert record.seconds > 0
@@ -188,7 +262,7 @@ def test_record_tells_how_to_do_it_again(row: Method, net: Network) -> None:
         record.method = "another"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", [row.name for row in TABLE if row.takes == "images"])
+@pytest.mark.parametrize("row", [row for row in TABLE if row.takes == "images"], ids=lambda row: row.name)
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -203,7 +277,6 @@ def test_record_tells_how_to_do_it_again(row: Method, net: Network) -> None:
     ids=["0-255", "negative", "nan", "channels", "uint8", "no-batch", "empty"],
 )
 @pytest.mark.usefixtures("unchecked_shapes")
-def test_no_images_are_refused(name: str, change: Any, reason: str, net: Network) -> None:
-    row = next(row for row in TABLE if row.name == name)
+def test_no_images_are_refused(row: Method, change: Any, reason: str, net: Network) -> None:
     with pytest.raises(inward.CallError, match=reason):
         call(row, net, change(given(row, net, 2)))

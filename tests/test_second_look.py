@@ -45,9 +45,9 @@ def runs(dark: Network, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]
     seen: list[tuple[str, int]] = []
     plain = Network.run
 
-    def counted(self: Network, images: Tensor, keys: list[str]) -> tuple[Tensor, ...]:
+    def counted(self: Network, images: Tensor, keys: list[str], *given: object) -> tuple[Tensor, ...]:
         seen.append(("redirected" if redirect_relus in self._edits else "plain", len(images)))
-        return plain(self, images, keys)
+        return plain(self, images, keys, *given)
 
     monkeypatch.setattr(Network, "run", counted)
     return seen

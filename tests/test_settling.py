@@ -75,9 +75,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     seen: list[int] = []
     plain = Network.run
 
-    def counted(self: Network, images: Tensor, keys: list[str]) -> tuple[Tensor, ...]:
+    def counted(self: Network, images: Tensor, keys: list[str], *given: object) -> tuple[Tensor, ...]:
         seen.append(len(images))
-        return plain(self, images, keys)
+        return plain(self, images, keys, *given)
 
     with monkeypatch.context() as patch:
         patch.setattr(Network, "run", counted)

@@ -29,6 +29,7 @@ def test_pytorch_has_no_such_normalization_in_bfloat16() -> None:
     assert not takes(seeded(networks.Normalized), torch.bfloat16)
 
 
+@pytest.mark.slow
 def test_inception_v1_in_bfloat16_is_a_graph(shared_data: Path) -> None:
     net = inward.load("inward/inception_v1", weights=shared_data / "weights" / "inception_v1.safetensors")
     short = net.to(dtype=torch.bfloat16)

@@ -231,7 +231,7 @@ def test_the_same_pictures_are_the_same_file(tmp_path: Path) -> None:
 # Nothing is kept
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [SUFFIXES[0], *(pytest.param(s, marks=pytest.mark.slow) for s in SUFFIXES[1:])])
 def test_no_frame_is_kept(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     living: list[weakref.ref[Image.Image]] = []
     convert = Image.Image.copy

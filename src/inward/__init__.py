@@ -7,8 +7,25 @@ from inward.errors import CallError, InwardError, InwardWarning
 from inward.gradient import gradient, mean_gradient
 from inward.methods import TABLE
 from inward.methods.attacks import targeted_attack
+from inward.methods.blur_integrated import blur_integrated_gradients
+from inward.methods.cam import grad_cam, grad_cam_plus_plus, layer_cam
 from inward.methods.class_visualization import class_visualization
+from inward.methods.conductance import conductance, neuron_conductance
+from inward.methods.deeplift import deeplift
+from inward.methods.expected_gradients import expected_gradients
+from inward.methods.gradient_times_input import gradient_x_input
+from inward.methods.guided import deconvnet, guided_backpropagation
+from inward.methods.guided_integrated import guided_integrated_gradients
+from inward.methods.influence import internal_influence
+from inward.methods.integrated import integrated_gradients
+from inward.methods.lrp import lrp
+from inward.methods.occlusion import occlusion
+from inward.methods.rise import rise
+from inward.methods.rollout import attention_rollout
 from inward.methods.saliency import saliency
+from inward.methods.score_cam import score_cam
+from inward.methods.smoothing import smoothgrad, squaregrad, vargrad
+from inward.methods.superpixels import lime
 from inward.methods.visualize import visualize
 from inward.network import Network
 from inward.network.load import load
@@ -24,12 +41,35 @@ __all__ = [
     "Network",
     "__version__",
     "activations",
+    "attention_rollout",
+    "blur_integrated_gradients",
     "class_visualization",
+    "conductance",
+    "deconvnet",
+    "deeplift",
+    "expected_gradients",
+    "grad_cam",
+    "grad_cam_plus_plus",
     "gradient",
+    "gradient_x_input",
+    "guided_backpropagation",
+    "guided_integrated_gradients",
+    "integrated_gradients",
+    "internal_influence",
+    "layer_cam",
+    "lime",
     "load",
+    "lrp",
     "mean_gradient",
+    "neuron_conductance",
+    "occlusion",
     "read",
+    "rise",
     "saliency",
+    "score_cam",
+    "smoothgrad",
+    "squaregrad",
     "targeted_attack",
+    "vargrad",
     "visualize",
 ]

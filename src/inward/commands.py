@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from cyclopts import Group, Parameter
 from docstring_parser import parse as parse_docstring
@@ -14,6 +14,7 @@ from inward.atlas_command import atlas_options, run_atlas
 from inward.errors import CallError
 from inward.explain_command import explain_options, run_all, run_one
 from inward.methods.table import TABLE, Method
+from inward.network.address import nearest
 from inward.options import Shared, as_number, as_whole
 from inward.results import Attribution
 
@@ -73,7 +74,7 @@ def command(family: str) -> Callable[..., int]:
         bound = signature.bind(*given, **set_options)
         bound.apply_defaults()
         options = bound.arguments
-        chosen = [row for row in rows if options["method"] in (row.name, ALL)]
+        chosen = _rows(rows, options["method"])
         if not options["things"]:
             raise CallError(f"there is nothing to {family}; name {_WHAT[rows[0].takes]}")
         own = [(row, _chosen(row, chosen, rows, options, set(set_options))) for row in chosen]
@@ -92,6 +93,16 @@ _WHAT = {
     "images": "one or more pictures, or a folder of them",
     "addresses": "one or more units, such as mixed4a/97, mixed4a/0:64 or mixed4a/*",
 }
+
+
+def _rows(rows: list[Method], name: str) -> list[Method]:
+    """The methods that a name means. Raises CallError naming the nearest where it means none."""
+    names = [row.name for row in rows]
+    if name == ALL and rows[0].returns is Attribution:
+        return rows
+    if name not in names:
+        raise CallError(f"there is no method '{name}' here; the nearest: {nearest(name, names)}")
+    return [rows[names.index(name)]]
 
 
 def _help(rows: list[Method]) -> str:
@@ -121,7 +132,7 @@ def _parameters(rows: list[Method]) -> list[inspect.Parameter]:
     thing = "IMAGE" if rows[0].takes == "images" else "ADDRESS"
     explains = rows[0].returns is Attribution
     names = tuple(row.name for row in rows) + ((ALL,) if explains else ())
-    told = "Which method: see inward methods" + ("; all draws one sheet of them." if explains else ".")
+    told = f"Which method: {', '.join(names)}." + (f" {ALL} draws one sheet of them." if explains else "")
     found = [
         kind("model", kind.POSITIONAL_ONLY, annotation=Annotated[str, Parameter(help=_MODEL)]),
         kind(
@@ -133,7 +144,7 @@ def _parameters(rows: list[Method]) -> list[inspect.Parameter]:
             "method",
             kind.KEYWORD_ONLY,
             default=names[0],
-            annotation=Annotated[Literal[names], Parameter(group=_METHOD, help=told)],  # type: ignore[valid-type]
+            annotation=Annotated[str, Parameter(group=_METHOD, help=told)],
         ),
     ]
     found += _joint(rows)

@@ -122,7 +122,9 @@ def run_all(rows: Sequence[tuple[Method, Mapping[str, Any]]], given: Mapping[str
                 cells.append(_cell(call, row, options, image, out, call.files[index]))
                 bar.advance(task)
             out.mkdir(parents=True, exist_ok=True)
-            sheet = draw.gallery(image[0], cells, f"{name}: {_target(call.net, image, given)}")
+            sheet = draw.gallery(
+                image[0], cells, f"Why does {call.net.name} say {_target(call.net, image, given)}? {name}"
+            )
             draw.save_png(sheet, out / _SHEET)
             answer(bar, str(out / _SHEET))
     return 0

@@ -126,12 +126,9 @@ class Attribution(Result):
         return {"target": self.targets[0], "score": self.scores[0].item(), **inside, **own}
 
     def notes(self) -> tuple[str, ...]:
-        """Says where there is nothing at all, and what the method remarks."""
-        dead = not self.values[0].any()
-        return (
-            *((f"the map is exactly 0: {self.targets[0]} is dead on this image",) if dead else ()),
-            *self.remarks[0],
-        )
+        """What the method remarks; where it says nothing of a map of zeros, that it is one."""
+        dead = f"the map is exactly 0: {self.targets[0]} is dead on this image"
+        return self.remarks[0] if self.remarks[0] or self.values[0].any() else (dead,)
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,7 +45,9 @@ def map_for(net: Network, keys: Sequence[str], size: Size, at: str | None = None
     """
     if not keys:
         raise CallError("the target depends on no point inside the network, so no map can explain it; give an address")
-    return _last(net, keys, size) if at is None else _checked(net, keys, size, at)
+    if at is None:
+        return net.derived(("map", tuple(keys), size), lambda plain: _last(plain, keys, size))
+    return _checked(net, keys, size, at)
 
 
 def probed(net: Network, size: Size, ends: Sequence[str], nodes: Sequence[str]) -> list[Tensor | None]:

@@ -118,6 +118,7 @@ def _precision(net: Network, precision: str) -> Literal["full", "mixed"]:
 
 def usual_of(net: Network, images: Images, target: Target, of: Of | None) -> Of:
     """What is asked where nothing is said: the probability of classes, the score of all else."""
+    net.preprocess.check(images)
     if of is not None:
         return of
     if isinstance(target, Objective):

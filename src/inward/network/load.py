@@ -21,7 +21,8 @@ from inward.errors import CallError, InwardError
 from inward.network.address import nearest
 from inward.network.archive import load_program
 from inward.network.files import absolute, read_labels, read_weights, short, source_file, source_sha256
-from inward.network.network import Network, pick_device, unwrap
+from inward.network.modules import unwrap
+from inward.network.network import Network, pick_device
 from inward.network.preprocess import Preprocess
 from inward.network.program import ProgramSource
 from inward.types import Size

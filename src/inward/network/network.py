@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -17,10 +17,13 @@ from inward.network.graph import NOTHING, Edit, Graph, Point
 from inward.network.half import halve
 from inward.network.hooks import HookGraph
 from inward.network.layout import UNKNOWN, Layout, by_rank
+from inward.network.modules import channels_of, unwrap
 from inward.network.preprocess import Preprocess
 from inward.network.source import ModuleSource, Source
 from inward.network.trace import Trace, point_key
 from inward.types import Images, Size
+
+T = TypeVar("T")
 
 
 class Network:
@@ -56,7 +59,7 @@ class Network:
         self._ends = ends
         self._half = half
         self._graphs: dict[Size, Graph | HookGraph] = {}
-        self._derived: tuple[str, dict[Hashable, Network]] = ("", {})
+        self._derived: tuple[str, dict[Hashable, Any]] = ("", {})
         self._hashed: tuple[tuple[Any, ...], str] | None = None
 
     @classmethod
@@ -87,7 +90,11 @@ class Network:
         module = unwrap(module)
         height, width = (size, size) if isinstance(size, int) else size or (224, 224)
         preprocess = Preprocess(
-            channels=channels or _channels(module), mean=tuple(mean), std=tuple(std), size=(height, width), order=order
+            channels=channels or channels_of(module),
+            mean=tuple(mean),
+            std=tuple(std),
+            size=(height, width),
+            order=order,
         )
         label = name or type(module).__name__
         net = cls(ModuleSource(module, label), name=label, preprocess=preprocess, labels=labels)
@@ -133,7 +140,7 @@ class Network:
         """Another network with the edits applied to its graph."""
         return self._with(edits=(*self._edits, *changes))
 
-    def derived(self, key: Hashable, make: Callable[[Network], Network]) -> Network:
+    def derived(self, key: Hashable, make: Callable[[Network], T]) -> T:
         """``make(self)``, kept under a key for as long as the weights stay as they are."""
         weights = self.weights_hash()
         if self._derived[0] != weights:
@@ -144,7 +151,7 @@ class Network:
         return kept[key]
 
     def within(self, memory: int | None) -> Network:
-        """This network with a budget in bytes for what a loop holds at once; None: as much as half of what is free.
+        """This network with a budget in bytes for what a loop holds at once; None: half of what is free.
 
         It changes how many images are computed together, and nothing else. Raises CallError for no room at all.
         """
@@ -162,8 +169,9 @@ class Network:
         found = [self.resolve(name) for name in names]
         for name, parsed in zip(names, found, strict=True):
             if parsed.unit is not None:
-                whole = point_key(parsed)
-                raise CallError(f"a network is cut after whole points, and '{name}' is a unit; give {whole}")
+                raise CallError(
+                    f"a network is cut after whole points, and '{name}' is a unit; give {point_key(parsed)}"
+                )
         return self._with(ends=tuple(point_key(parsed) for parsed in found))
 
     def _with(self, **changes: Any) -> Network:
@@ -332,25 +340,6 @@ class Network:
         return self.labels[index] if self.labels and index < len(self.labels) else str(index)
 
 
-def unwrap(module: nn.Module) -> nn.Module:
-    """The module itself, out of ``torch.compile`` and DataParallel; refuses what has no graph to look into."""
-    if not isinstance(module, nn.Module):
-        raise CallError(f"a network is a torch.nn.Module, not {type(module).__name__}; give the module itself")
-    inner = getattr(module, "_orig_mod", None)
-    if isinstance(inner, nn.Module):
-        return unwrap(inner)
-    if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        return unwrap(module.module)
-    if isinstance(module, torch.jit.ScriptModule):
-        raise CallError("a ScriptModule has no modules to look into; give the nn.Module that it was made from")
-    if any("quantized" in type(m).__module__ for m in module.modules()):
-        raise CallError("a quantized network has no gradients; give the float network that it was made from")
-    training = next((n or "the network" for n, m in module.named_modules() if m.training), None)
-    if training is not None:
-        raise CallError(f"{type(module).__name__} is in train mode ({training}); call .eval() on it first")
-    return module
-
-
 def pick_device(device: str | torch.device) -> torch.device:
     """``auto`` is CUDA or MPS where there is one, else the CPU. Raises CallError for a device that is not there."""
     if str(device) != "auto":
@@ -361,13 +350,6 @@ def pick_device(device: str | torch.device) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("mps", 0) if torch.backends.mps.is_available() else torch.device("cpu")
-
-
-def _channels(module: nn.Module) -> int:
-    for child in module.modules():
-        if isinstance(child, nn.Conv2d):
-            return child.in_channels
-    return 3
 
 
 def _state(tensor: Tensor) -> tuple[int, int, float]:
