@@ -122,9 +122,7 @@ def run_all(rows: Sequence[tuple[Method, Mapping[str, Any]]], given: Mapping[str
                 cells.append(_cell(call, row, options, image, out, call.files[index]))
                 bar.advance(task)
             out.mkdir(parents=True, exist_ok=True)
-            sheet = draw.gallery(
-                image[0], cells, f"Why does {call.net.name} say {_target(call.net, image, given)}? {name}"
-            )
+            sheet = draw.gallery(image[0], cells, f"{_question(call.net, image, given['target'])} {name}")
             draw.save_png(sheet, out / _SHEET)
             answer(bar, str(out / _SHEET))
     return 0
@@ -140,11 +138,13 @@ def _cell(call: _Call, row: Method, options: Mapping[str, Any], image: Images, o
     return cell(result) if isinstance(result, Attribution) else draw.Cell(row.name, refused="it gives no map")
 
 
-def _target(net: Network, image: Images, given: Mapping[str, Any]) -> str:
-    if given["target"]:
-        return str(given["target"])
+def _question(net: Network, image: Images, target: str | None) -> str:
+    """What a sheet answers."""
+    if target is not None and not target.startswith("class"):
+        return f"What does {net.name} see for {target}?"
     with torch.no_grad():
-        return net.label(int(net(image).argmax(1)))
+        index = int(net(image).argmax(1)) if target is None else net.resolve(target).unit
+    return f"Why does {net.name} say {net.label(index or 0)}?"
 
 
 def _seeded(row: Method, options: Mapping[str, Any], shared: Shared) -> dict[str, Any]:
