@@ -66,20 +66,6 @@ def ratios() -> str:
     return "\n".join(rows)
 
 
-def tolerances() -> str:
-    """What integrated gradients cost and miss, measured by ``python -m benchmarks.completeness``."""
-    file = RESULTS / "completeness.json"
-    heads = ("network", "asked", "gradients (most)", "error (most)", "missed in all", "distance of the maps")
-    rows = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
-    for row in json.loads(file.read_text(encoding="utf-8")) if file.is_file() else ():
-        asked = f"tolerance {row['tolerance']:.0%}" if "tolerance" in row else f"{row['steps']} steps"
-        rows.append(
-            f"| {row['network']} | {asked} | {row['points']:.0f} ({row['points_most']:.0f}) "
-            f"| {row['error']:.1%} ({row['error_most']:.1%}) | {row['signed']:.1%} | {row['distance']:.0%} |"
-        )
-    return "\n".join(rows)
-
-
 def channels() -> str:
     """The large sheet of channels, where it has been made."""
     picture = "images/channels.jpg"
@@ -92,7 +78,7 @@ def figure(picture: str, caption: str) -> str:
     return f"<figure markdown>\n![{caption}]({picture})\n<figcaption>{caption}</figcaption>\n</figure>"
 
 
-MADE: dict[str, Callable[[], str]] = {f.__name__: f for f in (commands, methods, ratios, tolerances, channels)}
+MADE: dict[str, Callable[[], str]] = {f.__name__: f for f in (commands, methods, ratios, channels)}
 
 
 def mathml(formula: str) -> str:
