@@ -25,6 +25,7 @@ RESULTS = Path(__file__).parent / "results" / "completeness.json"
 TOLERANCES = (0.1, 0.05, 0.02, 0.01)
 STEPS = (20, 50, 100)
 COUNT, COMPARED, REFERENCE = 20, 4, 300
+RANGE: dict[str, Any] = {**CAFFE}
 
 
 def networks() -> dict[str, Network]:
@@ -32,10 +33,10 @@ def networks() -> dict[str, Network]:
     weights = DATA / "weights"
     return {
         "Inception v1": inward.load(
-            "inward/inception_v1", weights=weights / "inception_v1.safetensors", size=224, device="cpu", **CAFFE
+            "inward/inception_v1", weights=weights / "inception_v1.safetensors", size=224, device="cpu", **RANGE
         ),
         "SqueezeNet": inward.load(
-            "torchvision/squeezenet1_1", weights=weights / "squeezenet1_1.safetensors", size=227, device="cpu", **CAFFE
+            "torchvision/squeezenet1_1", weights=weights / "squeezenet1_1.safetensors", size=227, device="cpu", **RANGE
         ),
     }
 
@@ -45,7 +46,9 @@ def measure(name: str, net: Network) -> list[dict[str, Any]]:
     images = photographs(net, COUNT)
     exact = integrated_gradients(net, images[:COMPARED], steps=REFERENCE).values.double()
     found = []
-    for options in (*({"tolerance": t} for t in TOLERANCES), *({"steps": s} for s in STEPS)):
+    asked: list[dict[str, Any]] = [{"tolerance": t} for t in TOLERANCES]
+    asked += [{"steps": s} for s in STEPS]
+    for options in asked:
         result = integrated_gradients(net, images, **options)
         measured = {key: value.double() for key, value in result.measured.items()}
         gap = (result.values[:COMPARED].double() - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)
