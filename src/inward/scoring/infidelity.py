@@ -56,10 +56,10 @@ def infidelity(
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Infidelity:
-    r"""The mean square of what a map says that a change does to the score, minus what it does.
+    """The mean square of what a map says that a change does to the score, minus what it does.
 
     Yeh, Hsieh, Suggala, Inouye and Ravikumar, "On the (in)fidelity and sensitivity of explanations",
-    2019: \(E[(I \cdot \Phi - (f(x) - f(x - I)))^2]\). A change takes I away from the image. What the
+    2019: ``E[(I . map - (f(x) - f(x - I)))^2]``. A change takes I away from the image. What the
     map says of it is I times the map for a sensitivity, which is score per unit of a pixel, and the
     map's sum over the hidden pixels for a contribution or an amount, which belong to all of a
     pixel's distance from the baseline. A map on a coarser grid is shared out over the pixels so that
