@@ -162,6 +162,8 @@ def test_several_baselines_are_averaged(net: Network, x: Tensor) -> None:
     torch.testing.assert_close(joint.values, torch.stack([s.values for s in single]).mean(0), rtol=0, atol=1e-12)
     assert joint.measured["points"].tolist() == [27] * 3
     assert joint.record.parameters["baseline"] == ["black", "noise", "given"]
+    assert any("cannot be computed again" in note for note in joint.record.notes)
+    assert single[0].record.notes == ()
 
 
 def test_a_small_difference_has_an_absolute_error(net: Network, x: Tensor) -> None:

@@ -67,7 +67,7 @@ def test_what_is_automatic_is_decided(net: Network, monkeypatch: pytest.MonkeyPa
     # Of a whole number where a float belongs, one is written: so that it is the same from a command and from Python.
     assert repr(planned(visualize, net, {"settle": 0, "tv": 2})["tv"]) == "2.0"
     for able, words in ((True, ["mixed", "full", "mixed"]), (False, ["full"] * 3)):
-        monkeypatch.setattr(recipe, "has_half", lambda _, able=able: able)
+        monkeypatch.setattr("inward.network.lean.has_half", lambda _, able=able: able)
         found = [planned(visualize, net, {"precision": word})["precision"] for word in ("auto", "full", "mixed")]
         assert found == words
         double = net.to(dtype=torch.float64)

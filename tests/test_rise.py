@@ -13,7 +13,8 @@ from helpers import Dead, conv_net, network
 from inward import CallError, Network
 from inward.columns.objectives import ClassScore
 from inward.methods import rise as module_of
-from inward.methods.rise import masks, rise, usual_of
+from inward.methods.explained import usual_of
+from inward.methods.rise import masks, rise
 from same import images, seeded, untouched
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -181,12 +182,13 @@ def test_what_is_wrong_in_short_is_corrected(monkeypatch: pytest.MonkeyPatch) ->
     net, wrong = network(conv_net(), SIZE), conv_net()
     with torch.no_grad():
         wrong.fc.weight.mul_(1.1)  # type: ignore[union-attr, operator]
-    monkeypatch.setattr(module_of, "has_half", lambda _: True)
+    monkeypatch.setattr("inward.network.lean.has_half", lambda _: True)
     monkeypatch.setattr(module_of, "lean", lambda n, _, half: network(wrong, SIZE) if half else n)
     x = images(2, 3, *SIZE)
     options: dict[str, Any] = {"target": "class:3", "of": "score", "samples": 480, "cells": 3}
     full, mixed = (rise(net, x, precision=p, **options).values for p in ("full", "mixed"))
     monkeypatch.setattr(module_of, "lean", lambda n, _, half: network(wrong, SIZE))
+    monkeypatch.setattr("inward.methods.explained.lean", lambda n, _, half: network(wrong, SIZE))
     left = rise(net, x, **options).values
     assert (mixed - full).abs().mean() < 0.15 * (left - full).abs().mean()
     said: list[tuple[int, int]] = []

@@ -345,7 +345,6 @@ def test_pixels_are_the_same_to_the_bit(double: Network) -> None:
 
 
 def test_mixed_precision_does_not_depend_on_the_batch(net: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe, "has_half", lambda _: True)
     monkeypatch.setattr("inward.network.lean.has_half", lambda _: True)
     options = {**PLAIN, "steps": 8, "precision": "mixed"}
     found = visualize(net, UNITS_APART, **options)

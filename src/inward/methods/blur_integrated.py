@@ -12,7 +12,6 @@ from inward.columns.paths import ScaleSpace
 from inward.errors import CallError
 from inward.gradient import Sample, Total, gradients
 from inward.methods.explained import Explained, Of, Target, explained
-from inward.network.lean import lean
 from inward.network.network import Network
 from inward.results import Attribution
 from inward.types import Images
@@ -86,7 +85,7 @@ def _integral(
             yield from (Sample(i, point[i]) for i in range(count))
 
     total, seen = Total(count), []
-    net = lean(asked.net, asked.size, half=False)
+    net = asked.loop()
     for batch in gradients(net, samples(), asked.objective, asked.size):
         own = torch.stack([pieces.popleft() for _ in batch.samples])
         total.add(batch.owners, batch.weights(), batch.scores, batch.gradients.double().cpu() * own.double().cpu())

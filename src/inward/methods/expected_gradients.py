@@ -16,7 +16,6 @@ from inward.gradient import Sample, Total, gradients, scores
 from inward.methods.baselines import NAMED, Baseline, baselines
 from inward.methods.explained import Explained, Of, Target, explained
 from inward.methods.smoothing import Moments
-from inward.network.lean import lean
 from inward.network.network import Network
 from inward.pictures import find
 from inward.results import Attribution
@@ -89,7 +88,7 @@ class _Drawn:
 
     def __init__(self, asked: Explained, words: Sequence[Baseline], samples: int, seed: int) -> None:
         self._asked = asked
-        self._net = lean(asked.net, asked.size, half=False)
+        self._net = asked.loop()
         self._pairs = Draws(len(words), samples, seed)()
         # Of more baselines than draws, no round is ever complete.
         self._round = len(words) if samples >= 2 * len(words) else 1

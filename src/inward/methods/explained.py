@@ -14,6 +14,7 @@ from inward.columns.objectives import ClassScore, CrossEntropy, Objective, Proba
 from inward.errors import CallError, InwardError
 from inward.gradient import constant, keys_of, trace_for, whole
 from inward.methods.recipe import checked_sum, is_sum, summed
+from inward.network.lean import lean
 from inward.network.network import Network
 from inward.results import Attribution, Kind
 from inward.runs.record import record
@@ -25,6 +26,7 @@ Of: TypeAlias = Literal["score", "probability", "cross-entropy"]
 """Of a class: its logit, its probability after softmax, or minus its cross-entropy."""
 
 
+_GIVEN = "a baseline is an image given in Python, so this cannot be computed again from its manifest"
 # A difference of scores below this share of the logits' spread is none to speak of.
 SMALL = 1e-3
 
@@ -50,6 +52,13 @@ class Explained:
         shown = self.images if images is None else images
         with torch.no_grad():
             return self.objective(trace_for(self.net, shown, keys_of(self.net, self.objective, self.size)))
+
+    def loop(self, at: str | None = None) -> Network:
+        """The network for many runs: the lean one, but where activations of a point matter.
+
+        Where a batch normalization is folded, no path leads from the convolution before it.
+        """
+        return self.net if at is not None else lean(self.net, self.size, half=False)
 
     def spread(self) -> Tensor:
         """What differences of scores are small beside, (N,): largest minus smallest logit; inside, the score itself."""
@@ -94,7 +103,10 @@ class Explained:
         if not values.isfinite().all():
             raise InwardError(f"the map of {self.targets[0]} is not finite; check the weights, and --dtype")
         told = {"target": list(self.targets), **parameters}
-        made = record(self.net, method, told, {"images": self.images}, self.started, (*self.notes, *notes))
+        given = parameters.get("baseline")
+        names = given if isinstance(given, (list, tuple)) else [given]
+        notes = (*self.notes, *notes, *((_GIVEN,) if any(n == "given" for n in names if isinstance(n, str)) else ()))
+        made = record(self.net, method, told, {"images": self.images}, self.started, notes)
         said = tuple(tuple(each) for each in remarks) or ((),) * len(self.images)
         return Attribution(
             self.net,
@@ -183,3 +195,16 @@ def of_point(net: Network, key: str, value: Tensor, size: Size) -> Tensor:
     """An activation of a point or its gradient, in the network's own layout, but the batch first."""
     axes = net.layout_of(net.resolve(key, size), size).axes
     return value.movedim(axes.index("n"), 0)
+
+
+def usual_of(net: Network, images: Images, target: Target, of: Of | None) -> Of:
+    """What is asked where nothing is said: the probability of classes, the score of all else."""
+    net.preprocess.check(images)
+    if of is not None:
+        return of
+    if isinstance(target, Objective):
+        return "score"
+    size = (images.shape[2], images.shape[3])
+    names = [target] if isinstance(target, str) else target or []
+    inside = (is_sum(name) or net.resolve(name, size).output is None for name in names)
+    return "score" if any(inside) else "probability"

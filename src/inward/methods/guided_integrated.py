@@ -12,7 +12,6 @@ from inward.errors import CallError
 from inward.gradient import Sample, gradients, keys_of
 from inward.methods.baselines import Baseline, baselines
 from inward.methods.explained import Explained, Of, Target, explained
-from inward.network.lean import lean
 from inward.network.network import Network
 from inward.network.room import images_at_once
 from inward.results import Attribution
@@ -131,7 +130,7 @@ def _along(
 
     All lines take each step together, and each goes its own way.
     """
-    net, count = lean(asked.net, asked.size, half=False), len(asked.images)
+    net, count = asked.loop(), len(asked.images)
     chunk = images_at_once(net, keys_of(net, asked.objective, asked.size), asked.size)
     values, ways, gone = (torch.zeros_like(change) for _ in range(3))
     lengths = change.abs()

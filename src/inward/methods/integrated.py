@@ -13,7 +13,6 @@ from inward.errors import CallError, Unconverged
 from inward.gradient import Sample, gradients, scores
 from inward.methods.baselines import Baseline, baselines
 from inward.methods.explained import SMALL, Explained, Of, Target, explained, inside, of_point
-from inward.network.lean import lean
 from inward.network.network import Network
 from inward.quadrature import NODES, Integral, Lines, integrate
 from inward.results import Attribution
@@ -115,8 +114,7 @@ def _check(tolerance: float, most: int, steps: int | None) -> None:
 def _lines(asked: Explained, starts: Sequence[Images], key: str | None) -> Lines:
     """The line of every baseline and image, images first: that of baseline k and image i has the number k N + i."""
     images, count = asked.images, len(asked.images)
-    # Where a normalization is folded, no path leads from the convolution before it.
-    net = asked.net if key is not None else lean(asked.net, asked.size, half=False)
+    net = asked.loop(key)
     end = images if key is None else _activations(asked.net, key, images)
     begun = torch.cat([start if key is None else _activations(asked.net, key, start) for start in starts])
     change = end.repeat(len(starts), *[1] * (end.ndim - 1)) - begun

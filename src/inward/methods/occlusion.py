@@ -15,7 +15,6 @@ from inward.gradient import Sample, keys_of, scores
 from inward.methods.baselines import Baseline, baselines
 from inward.methods.explained import Explained, Of, Target, explained
 from inward.network.incremental import Incremental, Interval, Window, incremental
-from inward.network.lean import lean
 from inward.network.network import Network
 from inward.results import Attribution
 from inward.types import Images, Scores, Size
@@ -118,7 +117,7 @@ def _drops(
     asked: Explained, hidden: Sequence[Images], grid: _Grid, on_progress: Callable[[int, int], None] | None
 ) -> Tensor:
     """What each window takes from the score, (N, windows), averaged over the baselines; in float64."""
-    loop = lean(asked.net, asked.size, half=False)
+    loop = asked.loop()
     plan = incremental(loop, keys_of(loop, asked.objective, asked.size), asked.size, grid.rows, grid.columns)
     samples, at = _samples(asked.images, hidden, grid, plan), None if plan is None else plan.at
     found: list[Scores] = []

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from inward.ascent import Row
@@ -31,8 +30,7 @@ from inward.columns.transparency import Backdrop, Transparent
 from inward.errors import CallError
 from inward.gradient import keys_of
 from inward.network.graph import Graph, Point
-from inward.network.lean import lean
-from inward.network.modes import has_half
+from inward.network.lean import lean, precision_of
 from inward.network.network import Network
 from inward.network.room import images_at_once
 from inward.network.selection import select
@@ -136,7 +134,7 @@ def planned(function: Callable[..., Any], net: Network, given: Mapping[str, Any]
     if "lr" in options and options["lr"] is None:
         options["lr"] = RATES.get(kind, 0.0)
     if "precision" in options:
-        options["precision"] = _precision(net, options["precision"])
+        options["precision"] = precision_of(net, options["precision"])
     # Manifests name files as they are found from every folder.
     if isinstance(options.get("start"), list):
         options["start"] = [word if word in NAMED else str(Path(word).absolute()) for word in options["start"]]
@@ -144,13 +142,6 @@ def planned(function: Callable[..., Any], net: Network, given: Mapping[str, Any]
         options["spectrum"] = str(Path(options["spectrum"]).absolute())
     usual = {p.name: p.default for p in known}
     return {k: float(v) if type(usual[k]) is float else v for k, v in options.items()}
-
-
-def _precision(net: Network, precision: str) -> str:
-    if precision not in ("auto", "full", "mixed"):
-        raise CallError(f"there is no precision '{precision}'; write auto, full or mixed")
-    able = net.dtype == torch.float32 and has_half(net.device)
-    return "mixed" if able and precision != "full" else "full"
 
 
 def names_of(net: Network, addresses: str | Sequence[str], size: Size) -> list[str]:

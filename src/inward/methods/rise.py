@@ -11,14 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from inward.columns.objectives import Objective
 from inward.errors import CallError
 from inward.gradient import Sample, scores
 from inward.methods.baselines import Baseline, baselines
-from inward.methods.explained import Explained, Of, Target, explained
-from inward.methods.recipe import is_sum
-from inward.network.lean import lean
-from inward.network.modes import has_half
+from inward.methods.explained import Explained, Of, Target, explained, usual_of
+from inward.network.lean import lean, precision_of
 from inward.network.network import Network
 from inward.results import Attribution
 from inward.types import Images, Size
@@ -78,7 +75,7 @@ def rise(
     if not 0 < keep < 1:
         raise CallError(f"a cell is seen with a probability between 0 and 1, not {keep:g}")
     ((name, hidden),) = baselines(net, asked.images, baseline)
-    precision = _precision(net, precision)
+    precision = precision_of(net, precision)
     loop = lean(net, asked.size, half=precision == "mixed")
     again = max(2, samples // _CHECKED) if precision == "mixed" else 0
     report = _Progress((samples + again) * len(asked.images), on_progress)
@@ -86,7 +83,7 @@ def rise(
     values, variance = mean.found(keep)
     if again:
         # What bfloat16 gets wrong is much the same behind every mask, so that a few tell it.
-        exact = lean(net, asked.size, half=False)
+        exact = asked.loop()
         missed = _mean(exact, asked, hidden, masks(asked.size, again, cells, keep, seed), report, mean.scores)
         values, variance = (a + b for a, b in zip((values, variance), missed.found(keep), strict=True))
     parameters = {
@@ -106,27 +103,6 @@ def rise(
         kind="amount" if of == "probability" else "contribution",
         measured={"standard_error": variance.sqrt().mean((1, 2, 3))},
     )
-
-
-def _precision(net: Network, precision: str) -> Literal["full", "mixed"]:
-    """The precision that there will be."""
-    if precision not in ("auto", "full", "mixed"):
-        raise CallError(f"there is no precision '{precision}'; write auto, full or mixed")
-    able = net.dtype == torch.float32 and has_half(net.device)
-    return "mixed" if able and precision != "full" else "full"
-
-
-def usual_of(net: Network, images: Images, target: Target, of: Of | None) -> Of:
-    """What is asked where nothing is said: the probability of classes, the score of all else."""
-    net.preprocess.check(images)
-    if of is not None:
-        return of
-    if isinstance(target, Objective):
-        return "score"
-    size = (images.shape[2], images.shape[3])
-    names = [target] if isinstance(target, str) else target or []
-    inside = (is_sum(name) or net.resolve(name, size).output is None for name in names)
-    return "score" if any(inside) else "probability"
 
 
 def masks(size: Size, count: int, cells: int, keep: float, seed: int) -> Iterator[Tensor]:

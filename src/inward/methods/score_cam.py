@@ -14,7 +14,6 @@ from inward.methods.baselines import Baseline, baselines
 from inward.methods.cam import features, only_for
 from inward.methods.explained import Explained, Of, Target, explained, of_point
 from inward.methods.places import map_for
-from inward.network.lean import lean
 from inward.network.network import Network
 from inward.results import Attribution
 from inward.types import Images
@@ -104,7 +103,7 @@ def _weights(
 ) -> list[Tensor]:
     """The weight of each chosen channel of each image, in float64; they add up to 1."""
     counts = [len(k) for k in chosen]
-    fast = lean(asked.net, asked.size, half=False)
+    fast = asked.loop()
     found: list[Tensor] = []
     done = 0
     for batch in scores(fast, _seen_through(asked.images, maps, chosen, hidden), asked.objective, asked.size):

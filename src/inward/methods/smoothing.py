@@ -11,7 +11,6 @@ from inward.columns.paths import Cloud
 from inward.errors import CallError
 from inward.gradient import Sample, gradients
 from inward.methods.explained import Explained, Of, Target, explained, inside
-from inward.network.lean import lean
 from inward.network.network import Network
 from inward.results import Attribution
 from inward.types import Images
@@ -172,8 +171,7 @@ def _over_noise(
     asked: Explained, key: str | None, cloud: Cloud, on_progress: Callable[[int, int], None] | None
 ) -> Moments:
     """The moments of the gradients over the cloud, of every image."""
-    # Behind a folded batch normalization, a lean graph has no path from the convolution before it.
-    net = lean(asked.net, asked.size, half=False) if key is None else asked.net
+    net = asked.loop(key)
     count = len(asked.images)
     found = Moments(count)
     samples = (Sample(i, copies[i]) for _, copies in cloud(asked.images) for i in range(count))

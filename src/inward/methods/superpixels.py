@@ -11,9 +11,7 @@ from torch import Tensor
 from inward.errors import CallError, InwardError
 from inward.gradient import Sample, scores
 from inward.methods.baselines import Baseline, baselines
-from inward.methods.explained import Of, Target, explained
-from inward.methods.rise import usual_of
-from inward.network.lean import lean
+from inward.methods.explained import Of, Target, explained, usual_of
 from inward.network.network import Network
 from inward.results import Attribution
 from inward.types import Images
@@ -76,7 +74,7 @@ def lime(
     stream = _samples(asked.images, hidden, parts, seen)
     found: list[Tensor] = []
     done = 0
-    for batch in scores(lean(net, asked.size, half=False), stream, asked.objective, asked.size):
+    for batch in scores(asked.loop(), stream, asked.objective, asked.size):
         found.append(batch.scores.double().cpu())
         done += len(batch.samples)
         if on_progress is not None:

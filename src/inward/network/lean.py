@@ -7,12 +7,13 @@ whoever asks for it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
+from inward.errors import CallError
 from inward.network.edit import hold
 from inward.network.graph import Graph
 from inward.network.layout import op_name
@@ -36,6 +37,17 @@ def lean(net: Network, size: Size, *, half: bool) -> Network:
         return net
     short = half and net.dtype == torch.float32 and has_half(net.device)
     return net.derived(("lean", short), _half if short else _lean)
+
+
+def precision_of(net: Network, precision: str) -> Literal["full", "mixed"]:
+    """The precision that loops will have: ``auto`` and ``mixed`` are mixed where the network and the device allow it.
+
+    Raises CallError for a word that is none of auto, full and mixed.
+    """
+    if precision not in ("auto", "full", "mixed"):
+        raise CallError(f"there is no precision '{precision}'; write auto, full or mixed")
+    able = net.dtype == torch.float32 and has_half(net.device)
+    return "mixed" if able and precision != "full" else "full"
 
 
 def _lean(net: Network) -> Network:

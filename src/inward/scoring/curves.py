@@ -15,7 +15,6 @@ from inward.gradient import Sample, scores
 from inward.methods.baselines import Baseline, baselines
 from inward.methods.explained import Explained
 from inward.network.graph import Graph
-from inward.network.lean import lean
 from inward.results import Attribution
 from inward.scoring.again import asked_again
 from inward.scoring.planes import planes_of
@@ -116,7 +115,7 @@ def _curve(
                 yield Sample(i, torch.where(ranks[i] < count, last, first))
 
     found: list[Tensor] = []
-    for batch in scores(lean(asked.net, asked.size, half=False), pictures(), objective, asked.size):
+    for batch in scores(asked.loop(), pictures(), objective, asked.size):
         found.append(batch.scores.cpu().double())
         if on_progress is not None:
             on_progress(sum(map(len, found)), len(counts) * len(ranks))

@@ -16,7 +16,6 @@ from inward.errors import CallError
 from inward.gradient import Sample, scores
 from inward.methods.baselines import NAMED, Baseline, baselines
 from inward.methods.explained import Explained
-from inward.network.lean import lean
 from inward.results import Attribution
 from inward.scoring.again import asked_again
 from inward.scoring.planes import grid_of, spread
@@ -200,7 +199,7 @@ def _measured(
             yield from (Sample(i, image) for i, image in enumerate(changed))
 
     found: list[Tensor] = []
-    for batch in scores(lean(asked.net, asked.size, half=False), pictures(), asked.objective, asked.size):
+    for batch in scores(asked.loop(), pictures(), asked.objective, asked.size):
         found.append(batch.scores.cpu().double())
         if on_progress is not None:
             on_progress(sum(map(len, found)), (samples + 1) * len(asked.images))
