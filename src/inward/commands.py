@@ -227,4 +227,14 @@ def _chosen(
     if given & others:
         raise CallError(f"{row.name} has no option --{sorted(given & others)[0].replace('_', '-')}")
     # Those that were not set have the method's own defaults.
-    return {name: options[name] for name in own & given}
+    return {name: _of_words(row, name, options[name]) for name in own & given}
+
+
+def _of_words(row: Method, name: str, value: Any) -> Any:
+    """What a method takes of several words: all of them, or the only one."""
+    if name not in _SEVERAL or value is None or len(value) != 1:
+        several = "Sequence" in str(inspect.signature(row.function).parameters[name].annotation)
+        if name in _SEVERAL and value is not None and not several:
+            raise CallError(f"{row.name} takes one {name}, not {len(value)}; give one")
+        return value
+    return value[0]

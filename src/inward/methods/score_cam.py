@@ -62,7 +62,7 @@ def score_cam(
         raise CallError(f"a map is made of 1 channel or more, not {channels}; leave out --channels for all")
     asked = explained(net, images, target, of)
     key = map_for(net, keys_of(net, asked.objective, asked.size), asked.size, at)
-    ((_, hidden),) = baselines(net, asked.images, [baseline], seed)
+    ((name, hidden),) = baselines(net, asked.images, [baseline], seed)
     with torch.no_grad():
         maps = features(asked, key, of_point(net, key, net.run(asked.images, [key])[0], asked.size))
     chosen = [_chosen(values, channels) for values in maps]
@@ -75,7 +75,7 @@ def score_cam(
     )
     largest = torch.stack([w.max() if len(w) else w.new_zeros(()) for w in weights])
     remarks = [_remarks(key, maps.shape[1], values, len(k)) for values, k in zip(maps, chosen, strict=True)]
-    parameters = {"of": of, "at": at, "baseline": baseline, "channels": channels, "seed": seed}
+    parameters = {"of": of, "at": at, "baseline": name, "channels": channels, "seed": seed}
     found = asked.scores()
     return only_for(asked, "score-cam", parameters, total, found, key, remarks, largest_weight=largest)
 
