@@ -14,7 +14,7 @@ from inward.gradient import Sample, gradients, scores
 from inward.methods.baselines import Baseline, baselines
 from inward.methods.explained import SMALL, Explained, Of, Target, explained, inside, of_point
 from inward.network.network import Network
-from inward.quadrature import NODES, Integral, Lines, integrate
+from inward.quadrature import LEAST, Integral, Lines, gauss_legendre, integrate
 from inward.results import Attribution
 from inward.types import Images
 
@@ -44,11 +44,11 @@ def integrated_gradients(
     activations of a point instead, on the line from those of the baseline to those of the image
     (layer integrated gradients); what does not pass through that point then stays as the image has it.
 
-    By default the integral is as exact as ``tolerance`` says: composite Gauss-Legendre over
-    sub-intervals, each with its own error, the worst halved until the sum of their absolute values
+    By default the integral is as exact as ``tolerance`` says: a rule of Gauss, Legendre and Lobatto
+    on sub-intervals, each with its own error, the worst halved until the sum of their absolute values
     is within the tolerance. (The signed error of the whole can be small by luck.) The paper asks
     for completeness within 0.05; 0.02 leaves a whole that is missed by less than 0.01 as a rule. On
-    Inception v1 it took 52 to 388 gradients for each of eight photographs, far below the limit.
+    Inception v1 it took 65 to 299 gradients for each of eight photographs, far below the limit.
 
     Args:
         net: the network.
@@ -74,21 +74,15 @@ def integrated_gradients(
     starts = baselines(net, asked.images, baseline, seed)
     key = None if at is None else inside(net, at, asked.size)
     lines = _lines(asked, [start for _, start in starts], key)
-    change = lines.ends[:, 1] - lines.ends[:, 0]
-    allowed = [float("inf")] * len(change)
+    most_of_all = (steps or most) * len(lines.change)
+    on_points = None if on_progress is None else lambda done: on_progress(done, most_of_all)
     if steps is None:
         spread = asked.spread().cpu().repeat(len(starts))
-        allowed = (tolerance * torch.where(change.abs() < SMALL * spread, spread, change.abs())).tolist()
-    most_of_all = (steps or most) * len(change)
-    found = integrate(
-        lines,
-        allowed,
-        most,
-        nodes=steps or NODES,
-        on_points=None if on_progress is None else lambda done: on_progress(done, most_of_all),
-    )
+        found = integrate(lines, partial(_allowed, tolerance, spread), most, on_points=on_points)
+    else:
+        found = gauss_legendre(lines, steps, on_points=on_points)
     values = found.values.to(lines.change) * lines.change
-    measured = _measured(asked, found, change)
+    measured = _measured(asked, found)
     return asked.attribution(
         "integrated-gradients",
         {"of": of, "at": at, "baseline": [name for name, _ in starts], "tolerance": tolerance}
@@ -105,10 +99,15 @@ def integrated_gradients(
 def _check(tolerance: float, most: int, steps: int | None) -> None:
     if not tolerance > 0:
         raise CallError(f"a tolerance is a share above 0, such as 0.02, not {tolerance:g}")
-    if most < NODES:
-        raise CallError(f"an integral takes {NODES} gradients or more, not {most}; give a larger --most")
+    if most < LEAST:
+        raise CallError(f"an integral takes {LEAST} gradients or more, not {most}; give a larger --most")
     if steps is not None and steps < 1:
         raise CallError(f"a line has 1 point or more, not {steps}")
+
+
+def _allowed(tolerance: float, spread: Tensor, change: Tensor) -> Tensor:
+    """In units of the score: of the difference, or of the logits' spread where that is next to nothing."""
+    return tolerance * torch.where(change.abs() < SMALL * spread, spread, change.abs())
 
 
 def _lines(asked: Explained, starts: Sequence[Images], key: str | None) -> Lines:
@@ -125,12 +124,8 @@ def _lines(asked: Explained, starts: Sequence[Images], key: str | None) -> Lines
         return Sample(image, point, weight) if key is None else Sample(image, images[image], weight, point)
 
     look = partial(scores, net, objective=asked.objective, size=asked.size, at=key)
-    both = (sample(line, place, 1.0) for line in range(len(begun)) for place in (0.0, 1.0))
-    ends = torch.cat([batch.scores.double().cpu() for batch in look(samples=both)])
     compute = partial(gradients, net, objective=asked.objective, size=asked.size, at=key)
-    return Lines(
-        sample, change, lambda given: compute(samples=given), lambda given: look(samples=given), ends.view(-1, 2)
-    )
+    return Lines(sample, change, lambda given: compute(samples=given), lambda given: look(samples=given))
 
 
 def _activations(net: Network, key: str, images: Images) -> Tensor:
@@ -139,7 +134,7 @@ def _activations(net: Network, key: str, images: Images) -> Tensor:
     return of_point(net, key, value, (images.shape[2], images.shape[3]))
 
 
-def _measured(asked: Explained, found: Integral, change: Tensor) -> dict[str, Tensor]:
+def _measured(asked: Explained, found: Integral) -> dict[str, Tensor]:
     """The errors of each image's map, which is a mean over the baselines, and the gradients it took."""
     count = len(asked.images)
 
@@ -147,7 +142,7 @@ def _measured(asked: Explained, found: Integral, change: Tensor) -> dict[str, Te
         return value.view(-1, count).mean(0)
 
     errors = {"error": mean(found.error), "signed_error": mean(found.signed)}
-    return {**asked.completeness(mean(change.abs()), **errors), "points": found.points.view(-1, count).sum(0)}
+    return {**asked.completeness(mean(found.change.abs()), **errors), "points": found.points.view(-1, count).sum(0)}
 
 
 def _remarks(measured: dict[str, Tensor], tolerance: float) -> list[list[str]]:
