@@ -139,7 +139,7 @@ def test_scores_are_those_before_each_pass(total: Network) -> None:
 
 
 def goal(score: float):
-    def reached(trace: Trace) -> Tensor:
+    def reached(trace: Trace, _: Tensor) -> Tensor:
         return trace["class:0"] >= score
 
     return reached

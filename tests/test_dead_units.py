@@ -75,7 +75,7 @@ def test_an_image_that_is_alive_does_not_see_a_dead_one(dead: Network, fields: d
 def test_redirected_passes_of_an_image_at_its_goal_are_not_counted(dead: Network) -> None:
     """So that the count is the same alone, where the loop ends, and beside an image that goes on."""
 
-    def bright(trace: Trace) -> Tensor:
+    def bright(trace: Trace, _: Tensor) -> Tensor:
         return trace.images.mean((1, 2, 3)) >= 0.39
 
     row = dead_row(2, passes=4, reached=bright)

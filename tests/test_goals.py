@@ -105,5 +105,9 @@ def test_plateaus_that_make_no_sense_are_refused(fields: dict, message: str) -> 
 def test_a_goal_and_a_plateau_are_refused() -> None:
     with pytest.raises(CallError, match="at a goal or at a plateau, not both; leave out one"):
         Row(
-            ClassScore(0), steps.adam(0.1), 4, plateau=Plateau(), reached=lambda trace: trace.images.amax((1, 2, 3)) > 1
+            ClassScore(0),
+            steps.adam(0.1),
+            4,
+            plateau=Plateau(),
+            reached=lambda trace, _: trace.images.amax((1, 2, 3)) > 1,
         )

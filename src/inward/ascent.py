@@ -37,7 +37,7 @@ from inward.network.network import Network
 from inward.network.trace import Trace
 from inward.types import Images, Pictures, Scores, Size
 
-Reached: TypeAlias = Callable[[Trace], Tensor]
+Reached: TypeAlias = Callable[[Trace, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,9 @@ class Row:
         parameterization: what is moved.
         augmentation: what the picture must survive at every pass.
         constraints: where the image must stay; projected onto in this order.
-        reached: tells of each image of a trace whether it has reached its goal, (N,) booleans; an
-            image that has is moved ``extra`` more times and then left alone.
+        reached: tells of each image of a trace whether it has reached its goal, booleans; it is told too which
+            images of the whole batch these are (their numbers). An image at its goal is moved ``extra`` more
+            times and then leaves the batch.
         extra: passes after the goal.
         plateau: when a score counts as settled; the image then leaves the batch. None: never.
         prepare: gives the network that the passes run on, for images of a size: the same function, faster
@@ -181,12 +182,21 @@ def _redirect(net: Network) -> Network:
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    """What the network says of the images before a pass: ``redirected`` tells whose gradient is."""
+    """What the network says of the images in the batch: ``redirected`` tells whose gradient is."""
 
-    scores: Scores
     gradients: list[Tensor]
     reached: Tensor | None
     redirected: Tensor
+
+    def of(self, images: Tensor) -> _Look:
+        """Of only some of them."""
+        if len(images) == len(self.redirected):
+            return self
+        return replace(
+            self,
+            gradients=[g[images.to(g.device)] for g in self.gradients],
+            redirected=self.redirected[images],
+        )
 
 
 class _Loop:
@@ -194,26 +204,26 @@ class _Loop:
 
     def __init__(self, net: Network, row: Row, like: Images, seeds: Sequence[int], seed: int) -> None:
         self.row, self.net, self.like = row, net, like
+        self.objective, self.constraints = row.objective, row.constraints
         start = row.start(like, seeds)
         self.keys = keys_of(net, row.objective, self.size)
         with torch.no_grad():
             self.start = self._project(start) if row.parameterization.pixels else start
         self.fast = net if row.prepare is None else row.prepare(net, self.size)
         self.redirected = self.fast.derived("redirected", _redirect) if self._redirects() else None
-        self.parameters = row.parameterization.init(self.start, seeds)
-        for parameter in self.parameters:
-            parameter.requires_grad_(True)
+        # The parameters of all images, as far as they have left the batch; those that are in it are moved.
+        self.whole = [p.detach() for p in row.parameterization.init(self.start, seeds)]
+        self.parameters = [p.clone().requires_grad_(True) for p in self.whole]
         self.optimizer = row.step(self.parameters)
         self.generator = torch.Generator().manual_seed(seed)
         count = len(like)
         self.steps = torch.zeros(count, dtype=torch.long)
         self.left = torch.full((count,), -1, dtype=torch.long)
         self.helped = torch.zeros(count, dtype=torch.long)
-        self.frozen = torch.zeros(count, dtype=torch.bool)
-        # Those that are still in the batch, and what is asked of them.
-        self.present = torch.arange(count)
         self.scores = torch.zeros(count, dtype=torch.float64 if like.dtype == torch.float64 else torch.float32)
-        self.objective = row.objective
+        # The images that are in the batch, which of them stand still, and what is asked of them.
+        self.present, self.still = torch.arange(count), torch.zeros(count, dtype=torch.bool)
+        self.among = self.present
 
     def _redirects(self) -> bool:
         return self.row.redirect > 0 and redirectable(self.net.graph(self.size))
@@ -226,87 +236,111 @@ class _Loop:
         history = []
         for index in range(self.row.passes):
             look = self._look(index)
-            if look.reached is not None and self._settle(look.reached):
-                break
+            if look.reached is not None:
+                if self._leave(self._settled(look.reached)):
+                    break
+                look = look.of(self.among)
             self._move(look)
-            history.append(look.scores)
+            history.append(self.scores.clone())
             if on_pass is not None:
                 on_pass(Pass(index + 1, self.row.passes, history[-1], self._pictures))
             if self.row.plateau is not None:
                 # The score of a dead unit stands still while its redirected gradient still moves the picture.
-                settled = self.row.plateau.settled(torch.stack(history)) & ~look.redirected
-                if self._leave(settled):
+                settled = self.row.plateau.settled(torch.stack(history))[self.present] & ~look.redirected
+                if self._leave(self._by_groups(settled)):
                     break
         images = self._pictures()
         final, reached = self._judge(images)
-        moved = tuple(p.detach() for p in self.parameters)
         scores = torch.stack(history) if history else final.new_zeros((0, len(images)), device="cpu")
-        return Ascent(images, self.start, scores, final, self.steps, reached, self.helped, moved)
+        return Ascent(images, self.start, scores, final, self.steps, reached, self.helped, tuple(self.whole))
 
     @torch.no_grad()
     def _pictures(self) -> Pictures:
-        # A copy: whoever keeps it must not see it move on.
-        return self.row.parameterization.image(self.parameters, self.like).detach().clone()
+        """The pictures of all. A copy: whoever keeps it must not see it move on."""
+        where = self.present.to(self.net.device)
+        for whole, parameter in zip(self.whole, self.parameters, strict=True):
+            whole[where] = parameter.detach()
+        return self.row.parameterization.image(self.whole, self.like).detach().clone()
 
     @torch.no_grad()
     def _judge(self, images: Pictures) -> tuple[Scores, Tensor]:
         """The objective on the pictures as they are, and whether the goal is reached."""
         trace = trace_for(self.net, self.row.parameterization.opaque(images), self.keys, images)
-        reached = self._reached(trace)
+        reached = self._reached(trace, torch.arange(len(images)))
         return self.row.objective(trace), torch.zeros(len(images), dtype=torch.bool) if reached is None else reached
 
     @torch.no_grad()
-    def _reached(self, trace: Trace) -> Tensor | None:
-        return None if self.row.reached is None else self.row.reached(trace).cpu()
+    def _reached(self, trace: Trace, images: Tensor) -> Tensor | None:
+        return None if self.row.reached is None else self.row.reached(trace, images).cpu()
 
-    def _settle(self, reached: Tensor) -> bool:
-        """Freezes the images that have reached their goal and had their extra passes; True when all have."""
-        self.left = torch.where(reached & (self.left < 0), self.row.extra, self.left)
-        self.frozen = self.left == 0
-        self.left = torch.where(self.left > 0, self.left - 1, self.left)
-        return bool(self.frozen.all())
+    def _settled(self, reached: Tensor) -> Tensor:
+        """Which of those in the batch have reached their goal and had their extra passes."""
+        left = self.left[self.present]
+        left = torch.where(reached & (left < 0), self.row.extra, left)
+        settled = left == 0
+        self.left[self.present] = torch.where(left > 0, left - 1, left)
+        return settled
 
     def _leave(self, settled: Tensor) -> bool:
         """Takes the images that have settled out of the batch, by whole groups; True when none is left."""
+        self.still |= settled
+        gone = self._by_groups(self.still)
+        self.among = (~gone).nonzero()[:, 0]
+        if gone.any():
+            self._pictures()
+        if 0 < len(self.among) < len(gone):
+            self.objective = self.objective.select(self.among.tolist())
+            self._narrow(self.among.to(self.net.device))
+            self.present, self.still = self.present[self.among], self.still[self.among]
+        return len(self.among) == 0
+
+    def _by_groups(self, settled: Tensor) -> Tensor:
+        """Those whose whole group has settled."""
         group = self.objective.group or len(settled)
-        self.frozen |= settled.view(-1, group).all(1).repeat_interleave(group)
-        staying = (~self.frozen[self.present]).nonzero()[:, 0]
-        if 0 < len(staying) < len(self.present):
-            self.objective = self.objective.select(staying.tolist())
-            self.present = self.present[staying]
-        return len(staying) == 0
+        return settled.view(-1, group).all(1).repeat_interleave(group)
+
+    def _narrow(self, where: Tensor) -> None:
+        """The parameters of those that stay, with what the optimizer knows of each."""
+        self.constraints = tuple(constraint.select(where) for constraint in self.constraints)
+        states, count = [self.optimizer.state.pop(p, {}) for p in self.parameters], len(self.parameters[0])
+        self.parameters = [p.detach()[where].requires_grad_(True) for p in self.parameters]
+        (group,) = self.optimizer.param_groups
+        group["params"] = self.parameters
+        for parameter, state in zip(self.parameters, states, strict=True):
+            own = {k: v[where] if isinstance(v, Tensor) and v.shape[:1] == (count,) else v for k, v in state.items()}
+            self.optimizer.state[parameter] = own
 
     def _move(self, look: _Look) -> None:
-        self.steps += ((self.left < 0) & ~self.frozen).long()
-        self.helped += (look.redirected & ~self.frozen).long()
-        before = [p.detach().clone() for p in self.parameters]
+        self.steps[self.present] += ((self.left[self.present] < 0) & ~self.still).long()
+        self.helped[self.present] += (look.redirected & ~self.still).long()
+        before = [p.detach().clone() for p in self.parameters] if self.still.any() else []
         for parameter, found in zip(self.parameters, look.gradients, strict=True):
             parameter.grad = -found
         self.optimizer.step()
         with torch.no_grad():
             if self.row.parameterization.pixels:
                 self.parameters[0].copy_(self._project(self.parameters[0]))
-            still = self.frozen.to(self.like.device)
-            for parameter, old in zip(self.parameters, before, strict=True):
+            still = self.still.to(self.like.device)
+            for parameter, old in zip(self.parameters, before, strict=False):
                 parameter[still] = old[still]
+            for parameter in self.parameters:
                 parameter.grad = None
 
     def _project(self, images: Images) -> Images:
-        for constraint in self.row.constraints:
+        for constraint in self.constraints:
             images = constraint.project(images)
         return images
 
     def _look(self, index: int) -> _Look:
         """With the plain gradient, or the redirected one for the first passes and for images that get none."""
         if self.redirected is not None and index < self.row.redirect:
-            return replace(self._look_at(self.redirected), redirected=torch.ones(len(self.like), dtype=torch.bool))
+            return replace(self._look_at(self.redirected), redirected=torch.ones(len(self.present), dtype=torch.bool))
         state = self.generator.get_state()
         look = self._look_at(self.fast)
         if self.row.redirect == 0:
             return look
-        dead = torch.stack([g.flatten(1).eq(0).all(1) for g in look.gradients]).all(0) & ~self.frozen.to(
-            self.net.device
-        )
+        dead = torch.stack([g.flatten(1).eq(0).all(1) for g in look.gradients]).all(0)
+        dead &= ~self.still.to(self.net.device)
         if self.redirected is None:
             if index == 0 and dead.any():
                 self._warn_of_dead_start(dead)
@@ -336,14 +370,12 @@ class _Loop:
         )
 
     def _look_at(self, net: Network, among: Tensor | None = None) -> _Look:
-        """The scores and gradients of the images that are still there, or only of some of them."""
-        present = self.present if among is None else among
-        parameters, like, objective = self.parameters, self.like, self.objective
-        if len(present) < len(like):
-            where = present.to(like.device)
-            parameters, like = [p[where] for p in parameters], like[where]
+        """The scores and gradients of the images that are in the batch, or only of some of them."""
+        parameters, present, objective = self.parameters, self.present, self.objective
         if among is not None:
-            objective = objective.select(torch.isin(self.present, among).nonzero()[:, 0].tolist())
+            parameters, present = [p[among.to(self.net.device)] for p in parameters], present[among]
+            objective = objective.select(among.tolist())
+        like = self.like if len(present) == len(self.like) else self.like[present.to(self.like.device)]
         image = self.row.parameterization.image(parameters, like)
         augmentation = self.row.augmentation
         shown = self.row.parameterization.opaque(image) if augmentation is None else augmentation(image, self.generator)
@@ -357,5 +389,5 @@ class _Loop:
             raise InwardError(f"a gradient of {self.net.name} is not finite; check its weights, or use --dtype float32")
         if among is None:
             self.scores[present] = scores.detach().to(self.scores)
-        reached = self._reached(trace) if among is None else None
-        return _Look(self.scores.clone(), found, reached, torch.zeros(len(self.like), dtype=torch.bool))
+        reached = self._reached(trace, present) if among is None else None
+        return _Look(found, reached, torch.zeros(len(self.present), dtype=torch.bool))

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -258,8 +258,53 @@ class Margin(_OfClasses):
         logits, index = self.logits(trace)
         if logits.shape[1] < 2:
             raise CallError("a margin is between two classes, and this network has one; use ClassScore(0)")
-        others = logits.scatter(1, index[:, None], -torch.inf).amax(1)
-        return others - logits.gather(1, index[:, None])[:, 0]
+        return _lead(logits, index)
+
+
+@dataclass(frozen=True)
+class DLR(_OfClasses):
+    """The difference of logits ratio: the margin divided by how far the largest logit is above the third.
+
+    ``(max over j != y of z_j - z_y) / (z_(1) - z_(3))``: no rescaling of the logits changes it. Croce and Hein,
+    "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks", 2020.
+    """
+
+    def __call__(self, trace: Trace) -> Scores:
+        logits, index = self.logits(trace)
+        if logits.shape[1] < 3:
+            raise CallError(f"DLR compares three logits, and this network has {logits.shape[1]}; use the margin")
+        top = logits.topk(3, dim=1).values
+        return _lead(logits, index) / (top[:, 0] - top[:, 2] + _TINY)
+
+
+@dataclass(frozen=True)
+class TargetedDLR(_OfClasses):
+    """The same towards a class t: ``(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2)``; one target, or one an image."""
+
+    targets: int | tuple[int, ...] = 0
+
+    def select(self, images: Sequence[int]) -> Objective:
+        own = self.targets if isinstance(self.targets, int) else tuple(self.targets[i] for i in images)
+        return replace(cast("TargetedDLR", super().select(images)), targets=own)
+
+    def __call__(self, trace: Trace) -> Scores:
+        logits, index = self.logits(trace)
+        if logits.shape[1] < 4:
+            raise CallError(f"targeted DLR compares four logits, and this network has {logits.shape[1]}")
+        _, goal = ClassScore(self.targets, self.output).logits(trace)
+        top = logits.topk(4, dim=1).values
+        rise = logits.gather(1, goal[:, None])[:, 0] - logits.gather(1, index[:, None])[:, 0]
+        return rise / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + _TINY)
+
+
+# As in the authors' code.
+_TINY = 1e-12
+
+
+def _lead(logits: Logits, index: Tensor) -> Scores:
+    """The largest other logit minus that of the class."""
+    others = logits.scatter(1, index[:, None], -torch.inf).amax(1)
+    return others - logits.gather(1, index[:, None])[:, 0]
 
 
 def interpolate(first: Objective, second: Objective, share: float) -> Objective:

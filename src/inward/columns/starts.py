@@ -8,6 +8,7 @@ from typing import Protocol
 
 import torch
 
+from inward.columns.constraints import Constraint
 from inward.errors import CallError
 from inward.types import Images
 
@@ -24,6 +25,16 @@ class Given:
 
     def __call__(self, like: Images, seeds: Sequence[int]) -> Images:
         return like.detach().clone()
+
+
+@dataclass(frozen=True)
+class Inside:
+    """Drawn from a constraint, each image by its own seed."""
+
+    constraint: Constraint
+
+    def __call__(self, like: Images, seeds: Sequence[int]) -> Images:
+        return self.constraint.sample(like, seeds)
 
 
 @dataclass(frozen=True)

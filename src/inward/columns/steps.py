@@ -53,6 +53,56 @@ def momentum(lr: float, direction: Callable[[Tensor], Tensor], decay: float = 1.
     return lambda parameters: _Directed(parameters, lr, direction, decay)
 
 
+class _Sparse(torch.optim.Optimizer):
+    """Moves some values of each image in [0, 1]: ``moves(gradient, room)``, both (N, D), gives by how much."""
+
+    def __init__(self, parameters: Sequence[Tensor], moves: Callable[[Tensor, Tensor, int], Tensor]) -> None:
+        super().__init__(parameters, {})
+        self._moves, self._done = moves, 0
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                flat, up = parameter.flatten(1), -parameter.grad.flatten(1)
+                # How far each value can go in its direction; one without a gradient stays.
+                room = torch.where(up > 0, 1 - flat, flat).clamp_min(0) * (up != 0)
+                parameter.add_((self._moves(up.abs(), room, self._done) * up.sign()).view_as(parameter))
+        self._done += 1
+
+
+def sparse(lr: float, steps: int, share: float = 0.01) -> Step:
+    """A step of l1-length ``lr`` along the signs of the largest ``share`` of the values that can still move in [0, 1].
+
+    Tramer and Boneh, "Adversarial training and robustness for multiple perturbations", 2019. The share falls to a
+    single value, the steepest step in l1, over the first half of ``steps``: so a linear score reaches its maximum.
+    """
+    if not 0 < share <= 1:
+        raise CallError(f"the share of values that move is above 0 and at most 1, not {share:g}")
+
+    def moves(size: Tensor, room: Tensor, done: int) -> Tensor:
+        count = max(1, round(share * size.shape[1] * (1 - 2 * done / max(1, steps))))
+        able = torch.where(room > 0, size, 0)
+        chosen = torch.zeros_like(size).scatter_(1, able.topk(count, dim=1).indices, 1) * (able > 0)
+        return lr * chosen / chosen.sum(1, keepdim=True).clamp_min(1)
+
+    return lambda parameters: _Sparse(parameters, moves)
+
+
+def filled(length: float) -> Step:
+    """The step of l1-length ``length`` in [0, 1] in which a linear score rises most: the values of the largest
+    gradient go to their bounds, one after the other, until the length is used up.
+    """
+
+    def moves(size: Tensor, room: Tensor, _: int) -> Tensor:
+        order = size.argsort(dim=1, descending=True)
+        ahead = room.gather(1, order)
+        left = (length - (ahead.cumsum(1) - ahead)).clamp_min(0)
+        return torch.zeros_like(size).scatter_(1, order, torch.minimum(ahead, left))
+
+    return lambda parameters: _Sparse(parameters, moves)
+
+
 def gradient(lr: float) -> Step:
     """Plain gradient ascent: ``x + lr * g``."""
     return lambda parameters: torch.optim.SGD(parameters, lr=lr)
