@@ -47,7 +47,7 @@ def levels(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("on_grid", [True, False], ids=["8-bit", "float"])
 def test_inside_the_linf_ball(net: Network, eps: float, on_grid: bool) -> None:
     x = pictures(exact=not on_grid)
-    found = targeted_attack(net, x, target=runner_up(net, x), eps=eps, passes=12)
+    found = targeted_attack(net, x, target=runner_up(net, x), eps=eps, steps=12)
     change = levels(found.adversarial) - levels((x * 255).round() / 255)
     assert change.abs().max() <= eps * 255 + 1e-5
     assert torch.equal(found.linf, change.abs().amax((1, 2, 3)) / 255)
@@ -60,22 +60,25 @@ def test_inside_the_linf_ball(net: Network, eps: float, on_grid: bool) -> None:
 @pytest.mark.parametrize("on_grid", [True, False], ids=["8-bit", "float"])
 def test_inside_the_l2_ball(net: Network, eps: float, on_grid: bool) -> None:
     x = pictures(exact=not on_grid)
-    found = targeted_attack(net, x, target=runner_up(net, x), eps=eps, norm="l2", passes=12, step=0.5)
+    found = targeted_attack(net, x, target=runner_up(net, x), eps=eps, norm="l2", steps=12, step_size=0.5)
     change = levels(found.adversarial) - levels((x * 255).round() / 255)
     assert (change.flatten(1).norm(dim=1) / 255).max() <= eps + 1e-7
     assert found.l2.max() <= eps + 1e-7
     assert found.l2.max() > 0
 
 
-def test_under_a_level_nothing_changes_and_the_result_says_so(net: Network) -> None:
-    x = pictures()
+def test_under_a_level_no_picture_can_hold_it_and_the_floats_are_judged(net: Network) -> None:
+    x = pictures(8, exact=True)
     found = targeted_attack(net, x, target=runner_up(net, x), eps=0.9 / 255)
-    assert torch.equal(levels(found.adversarial), levels(x))
-    assert found.linf.abs().max() == 0
-    assert not found.success.any()
+    assert torch.equal(found.images, x)
+    assert 0 < found.linf.max() <= 0.9 / 255
+    assert torch.equal(found.linf, (found.adversarial.double() - x.double()).abs().amax((1, 2, 3)))
+    assert found.record.parameters["eight_bit"] is False
+    answers = [f"class:{k}" for k in net(found.adversarial).argmax(1).tolist()]
+    assert found.success.tolist() == [a == t for a, t in zip(answers, found.targets, strict=True)]
     # Said once, not of every image.
     assert found[1].notes() == ()
-    assert "no 8-bit picture inside the ball differs" in found.record.notes[0]
+    assert "which no 8-bit picture can hold: judged in float" in found.record.notes[0]
     assert targeted_attack(net, x, target="class:1", eps=1 / 255).record.notes == ()
 
 
@@ -91,11 +94,11 @@ def test_senseless_eps_is_refused(net: Network, norm: str, eps: float) -> None:
     [
         ({"eps": 1.01}, "at most 1, the whole range, not 1.01; write 4/255"),
         ({"eps": 4}, "write 4/255"),
-        ({"step": 0.0}, "step is a share"),
-        ({"step": math.nan}, "step is a share"),
-        ({"passes": -1}, "0 passes or more, not -1"),
+        ({"step_size": 0.0}, "step_size is a share"),
+        ({"step_size": math.nan}, "step_size is a share"),
+        ({"steps": -1}, "0 passes or more, not -1"),
         ({"extra": -1}, "from 0 up, not -1"),
-        ({"norm": "l1"}, "no norm 'l1' here; write linf or l2"),
+        ({"norm": "l0"}, "no norm 'l0'; write linf, l2 or l1"),
         ({"target": "class:5"}, "5 classes, 0 to 4"),
         ({"target": "class:ostritch"}, "the nearest names: ostrich"),
         ({"target": "conv/0"}, "'conv/0' is not a class; write class:NUMBER or class:NAME"),
@@ -114,7 +117,7 @@ def test_success_is_what_the_8_bit_picture_is_taken_for(net: Network) -> None:
     goals = runner_up(net, x)
     outcomes = set()
     for eps in (1 / 255, 3 / 255, 10 / 255, 30 / 255):
-        found = targeted_attack(net, x, target=goals, eps=eps, passes=15)
+        found = targeted_attack(net, x, target=goals, eps=eps, steps=15)
         answers = [top[0].index for top in predict(net, found.adversarial, top=1)]
         assert found.success.tolist() == [f"class:{k}" == goal for k, goal in zip(answers, goals, strict=True)]
         # The lead over the best other class is positive exactly where it succeeds.
@@ -126,8 +129,8 @@ def test_success_is_what_the_8_bit_picture_is_taken_for(net: Network) -> None:
 def test_steps_count_to_the_first_success_and_extra_follow(net: Network) -> None:
     x = pictures(8)
     goals = runner_up(net, x)
-    plain = targeted_attack(net, x, target=goals, eps=30 / 255, passes=15, step=0.02, extra=0)
-    more = targeted_attack(net, x, target=goals, eps=30 / 255, passes=15, step=0.02, extra=3)
+    plain = targeted_attack(net, x, target=goals, eps=30 / 255, steps=15, step_size=0.02, extra=0)
+    more = targeted_attack(net, x, target=goals, eps=30 / 255, steps=15, step_size=0.02, extra=3)
     assert plain.success.any()
     assert len(set(plain.steps.tolist())) > 1  # not all images at once
     assert torch.equal(plain.steps, more.steps)
@@ -141,7 +144,7 @@ def test_steps_count_to_the_first_success_and_extra_follow(net: Network) -> None
             # The lead grows with the further steps, and no step came before it was needed.
             assert more.final[i] > plain.final[i] > 0
             assert (plain[i].history < 0).all() or steps == 0
-        alone = targeted_attack(net, x[i : i + 1], target=goals[i], eps=30 / 255, passes=15, step=0.02, extra=3)
+        alone = targeted_attack(net, x[i : i + 1], target=goals[i], eps=30 / 255, steps=15, step_size=0.02, extra=3)
         assert alone.history.shape == more[i].history.shape
 
 
@@ -154,7 +157,7 @@ def test_already_the_target_takes_no_step(net: Network) -> None:
 
 
 def test_no_passes_give_the_picture_back(net: Network) -> None:
-    found = targeted_attack(net, pictures(2), target="class:1", passes=0)
+    found = targeted_attack(net, pictures(2), target="class:1", steps=0)
     assert torch.equal(levels(found.adversarial), levels(pictures(2)))
     assert found.history.shape == (0, 2)
 
@@ -175,7 +178,7 @@ def test_every_pass_is_told(net: Network) -> None:
         net,
         pictures(1),
         target="class:1",
-        passes=7,
+        steps=7,
         eps=1 / 255,
         on_pass=lambda now: told.append((now.done, now.total)),
     )

@@ -175,7 +175,7 @@ def test_explain(pictures: Path, tmp_path: Path) -> None:
 
 def test_options_of_the_method(pictures: Path, tmp_path: Path) -> None:
     said = inward(
-        *("attack", *digits(), pictures / "zero.png", "--target", "class:8", "--eps", "51/255", "--passes", "3"),
+        *("attack", *digits(), pictures / "zero.png", "--target", "class:8", "--eps", "51/255", "--steps", "3"),
         *("--out", tmp_path / "out", "--mean", "1/255", "--std", "0.9", "--dtype", "float64"),
     )
     assert said.status == 0, said.err

@@ -26,7 +26,11 @@ from tiny_transformers import DeadViT, TinyViT
 SIZE = (9, 7)
 # All that a new row needs here: the arguments without which it cannot be called, or is slow.
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "targeted-attack": {"target": "class:2", "passes": 6},
+    "targeted-attack": {"target": "class:2", "steps": 6},
+    # Small, so that some images withstand, and every step is taken.
+    "fgsm": {"eps": 2 / 255},
+    "pgd": {"eps": 2 / 255, "steps": 6},
+    "momentum-fgsm": {"eps": 2 / 255, "steps": 6},
     # Products in bfloat16 have tests of their own (test_lean.py).
     "feature-visualization": {"steps": 6, "precision": "full"},
     "class-visualization": {"steps": 6, "blur_every": 3},

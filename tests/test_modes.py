@@ -46,12 +46,12 @@ def images(count=2, seed=0, size=SIZE):
 def test_gradients_are_the_same_where_the_caller_turned_them_off(net, mode):
     outside = gradient(net, images(), ClassScore(1))
     pictured = inward.visualize(net, "conv/2", steps=6)
-    fooled = inward.targeted_attack(net, images(), target="class:3", eps=0.2, passes=5)
+    fooled = inward.targeted_attack(net, images(), target="class:3", eps=0.2, steps=5)
     with mode():
         # The images too were made there.
         inside = gradient(net, images(), ClassScore(1))
         pictured_inside = inward.visualize(net, "conv/2", steps=6)
-        fooled_inside = inward.targeted_attack(net, images(), target="class:3", eps=0.2, passes=5)
+        fooled_inside = inward.targeted_attack(net, images(), target="class:3", eps=0.2, steps=5)
     assert outside[1].abs().max() > 0
     assert torch.equal(inside[1], outside[1])
     assert torch.equal(pictured_inside.images, pictured.images)
@@ -82,11 +82,11 @@ def test_targets_are_looked_up_at_the_size_of_the_images():
     net = inward.Network.of(Small().eval())
     assert inward.saliency(net, images(), target="class:1").targets == ("class:1", "class:1")
     assert inward.saliency(net, images(), target="conv/5@11,19").targets[0] == "conv/5@11,19"
-    assert len(inward.targeted_attack(net, images(), target="class:1", passes=2).steps) == 2
+    assert len(inward.targeted_attack(net, images(), target="class:1", steps=2).steps) == 2
 
 
 def test_an_attack_measures_from_the_images_that_it_shows(net):
-    result = inward.targeted_attack(net, images(3), target="class:2", eps=4 / 255, passes=4)
+    result = inward.targeted_attack(net, images(3), target="class:2", eps=4 / 255, steps=4)
     gap = (result.adversarial.double() - result.images.double()).flatten(1).abs().amax(1)
     # The images are whole levels in float32.
     assert torch.allclose(gap, result.linf, atol=1e-7, rtol=0)
@@ -145,7 +145,7 @@ def test_a_seed_reaches_the_augmentations(net):
 
 def test_saving_replaces_only_an_earlier_result_of_the_same_method(net, tmp_path: Path):
     why = inward.saliency(net, images(1))
-    fooled = inward.targeted_attack(net, images(1), target="class:1", passes=2)
+    fooled = inward.targeted_attack(net, images(1), target="class:1", steps=2)
     folder = why.save(tmp_path / "cat")
     why.save(folder)
     assert free_name(tmp_path, "cat", "saliency") == "cat"
@@ -173,7 +173,7 @@ def test_weights_that_are_no_numbers_are_told_and_not_drawn():
     net = inward.Network.of(module, size=SIZE)
     for compute in (
         lambda: inward.visualize(net, "conv/2", steps=3),
-        lambda: inward.targeted_attack(net, images(), target="class:1", passes=3),
+        lambda: inward.targeted_attack(net, images(), target="class:1", steps=3),
         lambda: inward.saliency(net, images(), target="conv/2"),
     ):
         with pytest.raises(InwardError, match="not finite"):

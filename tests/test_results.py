@@ -48,7 +48,7 @@ def pictures(count: int, channels: int = 3, size: tuple[int, int] = SIZE) -> tor
 
 MAKE: dict[str, Callable[[Network, torch.Tensor], Result]] = {
     "saliency": lambda net, x: inward.saliency(net, x),
-    "attack": lambda net, x: inward.targeted_attack(net, x, target="class:0", eps=20 / 255, step=0.05),
+    "attack": lambda net, x: inward.targeted_attack(net, x, target="class:0", eps=20 / 255, step_size=0.05),
     "visualize": lambda net, x: inward.visualize(net, ["class:0", "class:1", "class:2"][: len(x)], steps=5, size=SIZE),
 }
 FILES = {
@@ -186,7 +186,7 @@ def test_rerun_is_identical(digits: Network, tmp_path: Path, kind: str) -> None:
 
 def test_rerun_of_one_out_of_a_batch(digits: Network, tmp_path: Path) -> None:
     goals = [f"class:{k}" for k in (3, 5, 8)]
-    result = inward.targeted_attack(digits, pictures(3, 1, (8, 8)), target=goals, eps=0.2, step=0.05)
+    result = inward.targeted_attack(digits, pictures(3, 1, (8, 8)), target=goals, eps=0.2, step_size=0.05)
     assert len(set(result.steps.tolist())) > 1
     for i in range(3):
         again = rerun(result[i].save(tmp_path / str(i)))

@@ -6,7 +6,7 @@
 from inward.errors import CallError, InwardError, InwardWarning
 from inward.gradient import gradient, mean_gradient
 from inward.methods import TABLE
-from inward.methods.attacks import targeted_attack
+from inward.methods.attacks import fgsm, momentum_fgsm, pgd, targeted_attack
 from inward.methods.blur_integrated import blur_integrated_gradients
 from inward.methods.cam import grad_cam, grad_cam_plus_plus, layer_cam
 from inward.methods.class_visualization import class_visualization
@@ -48,6 +48,7 @@ __all__ = [
     "deconvnet",
     "deeplift",
     "expected_gradients",
+    "fgsm",
     "grad_cam",
     "grad_cam_plus_plus",
     "gradient",
@@ -61,8 +62,10 @@ __all__ = [
     "load",
     "lrp",
     "mean_gradient",
+    "momentum_fgsm",
     "neuron_conductance",
     "occlusion",
+    "pgd",
     "read",
     "rise",
     "saliency",

@@ -128,11 +128,11 @@ def _rounded(value: Any) -> Any:
 @figures.register
 def _(result: Perturbation) -> dict[str, Image.Image]:
     before, after = result.images[0], result.adversarial[0]
-    asked = named(result, result.targets[0])
+    asked = named(result, result.targets[0]) if result.targets[0] else ""
     with torch.no_grad():
         logits = result.net(torch.stack([before, after]).to(result.net.device))
     first, second = (result.net.label(k) for k in logits.argmax(1).tolist())
-    captions = (f"original: {first}", f"asked for {asked}, answer: {second}")
+    captions = (f"original: {first}", f"asked for {asked}, answer: {second}" if asked else f"answer: {second}")
     return {
         "comparison.png": draw.side_by_side(before, after, captions),
         "adversarial.png": draw.to_picture(after),

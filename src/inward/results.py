@@ -137,51 +137,56 @@ class Perturbation(Result):
 
     Attributes:
         images: the originals, (N, C, H, W) in [0, 1].
-        adversarial: (N, C, H, W), on the grid of 8-bit values, as a PNG holds them.
-        targets: the class asked for, an address each.
-        success: (N,), judged on the 8-bit images.
+        adversarial: (N, C, H, W); on the grid of 8-bit values, as a PNG holds them, unless asked otherwise.
+        labels: the class each is led away from, an address each.
+        targets: the class asked for, an address each; empty where any other class will do.
+        success: (N,), of ``adversarial``.
+        unrounded: (N,), success before the values were rounded to 8 bits.
         steps: (N,), passes until the goal was first reached (all passes where it was not).
-        linf, l2: (N,), the distance from the 8-bit original, in [0, 1] units.
+        linf, l2, l1: (N,), norms of the change, in [0, 1] units; l0: how many pixels differ.
+        final: (N,), how far the logit of the target (of any other class) is above all others (the label's).
         history: (passes, N), the objective.
     """
 
     batched: ClassVar[tuple[str, ...]] = (
-        "images",
-        "adversarial",
-        "targets",
-        "success",
-        "steps",
-        "linf",
-        "l2",
-        "final",
+        *("images", "adversarial", "labels", "targets", "success", "unrounded"),
+        *("steps", "linf", "l2", "l1", "l0", "final"),
     )
     columns: ClassVar[tuple[str, ...]] = ("history",)
 
     images: Images
     adversarial: Images
+    labels: tuple[str, ...]
     targets: tuple[str, ...]
     success: Tensor
+    unrounded: Tensor
     steps: Tensor
     linf: Tensor
     l2: Tensor
+    l1: Tensor
+    l0: Tensor
     final: Scores
     history: Tensor
 
     def __getitem__(self, index: int) -> Self:
         one = super().__getitem__(index)
-        # The others of its batch may have gone on for longer than it was moved.
-        moved = int(one.steps[0]) + int(self.record.parameters["extra"])
-        return replace(one, history=one.history[:moved])
+        # The others of its batch may have gone on for longer, or begun when it had reached its goal already.
+        moved = int(one.steps[0]) + int(self.record.parameters.get("extra", 0))
+        history = one.history[:moved]
+        return replace(one, history=history[~history[:, 0].isnan()])
 
     def measures(self) -> dict[str, Any]:
         """What is said of one image."""
+        success, unrounded = bool(self.success[0]), bool(self.unrounded[0])
         return {
-            "target": self.targets[0],
+            **({"target": self.targets[0]} if self.targets[0] else {"label": self.labels[0]}),
             "final": self.final[0].item(),
-            "success": bool(self.success[0]),
+            "success": success,
+            # Both figures, where rounding makes a difference.
+            **({} if success == unrounded else {"success_unrounded": unrounded}),
             "steps": int(self.steps[0]),
-            "linf": self.linf[0].item(),
-            "l2": self.l2[0].item(),
+            **{norm: getattr(self, norm)[0].item() for norm in ("linf", "l2", "l1")},
+            "l0": int(self.l0[0]),
         }
 
 

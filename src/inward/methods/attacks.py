@@ -1,186 +1,323 @@
-"""Adversarial examples."""
+"""Attacks that are rows of the ascent: the sign or the direction of the gradient, inside a ball."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from inward.ascent import OnPass, Row, ascend
 from inward.columns.constraints import Ball, Box, normalized
-from inward.columns.objectives import Margin, classes_of
-from inward.columns.steps import steepest
+from inward.columns.objectives import Objective
+from inward.columns.starts import Given, Inside
+from inward.columns.steps import Step, filled, momentum, sparse, steepest
 from inward.errors import CallError
+from inward.methods.attacked import EPS, Attacked, Classes, Goal, Loss, Moved, Norm, P, attacked
+from inward.network.lean import lean
 from inward.network.network import Network
-from inward.network.trace import Trace
 from inward.results import Perturbation
-from inward.runs.record import record
-from inward.types import Images
+from inward.types import Images, Size
 
-LEVELS = 255
-# So that an eps of 4 / 255 in any float is 4 levels, in levels.
-_SLACK = 1e-5
+
+def fgsm(
+    net: Network,
+    images: Images,
+    *,
+    label: Classes = None,
+    target: Classes = None,
+    eps: float | None = None,
+    norm: Norm = "linf",
+    loss: Loss = "cross-entropy",
+    stop: bool = True,
+    eight_bit: bool = True,
+    on_pass: OnPass | None = None,
+) -> Perturbation:
+    """One step as far as the ball reaches, in the steepest direction of its norm.
+
+    Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples", 2014: the fast gradient
+    sign method (linf). In l2 the step is along the gradient; in l1 the values of the largest gradient go to their
+    bounds, until eps is used up.
+
+    Args:
+        net: the network.
+        images: (N, C, H, W) in [0, 1].
+        label: the class to lead away from; one, or one an image. By default the network's own answer.
+        target: the class to be taken for; by default any other.
+        eps: the largest change, in [0, 1] units: of any value (linf), or the norm of the whole change (l2,
+            l1). By default 8/255, 0.5 and 12.
+        norm: linf, l2 or l1.
+        loss: what is climbed: cross-entropy, margin or dlr.
+        stop: leave images alone that fool the network already.
+        eight_bit: judge the 8-bit picture, rounded towards the original, as a file holds it.
+        on_pass: called after every pass with what was done, :class:`inward.ascent.Pass`.
+
+    Raises:
+        CallError: for an eps outside (0, 1] (linf), images not in [0, 1], classes that the network does not
+            have, a target equal to the label, or a network of one output.
+    """
+    eps = EPS.get(norm, 0.0) if eps is None else eps
+    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm)
+    far = filled(eps) if norm == "l1" else None
+    climb = Climb(asked.objective(loss), Ball(asked.images, eps, P[norm]), 1, eps, stop=stop, step=far)
+    moved = climb.run(asked, on_pass=on_pass)
+    told = {"eps": eps, "norm": norm, "loss": loss, "stop": stop}
+    return asked.result("fgsm", asked.parameters | told, moved)
+
+
+def pgd(
+    net: Network,
+    images: Images,
+    *,
+    label: Classes = None,
+    target: Classes = None,
+    eps: float | None = None,
+    norm: Norm = "linf",
+    loss: Loss = "cross-entropy",
+    steps: int = 40,
+    step_size: float | None = None,
+    random_start: bool = True,
+    restarts: int = 1,
+    stop: bool = True,
+    extra: int = 0,
+    eight_bit: bool = True,
+    seed: int = 0,
+    on_pass: OnPass | None = None,
+) -> Perturbation:
+    """Steps in the steepest direction of the norm, back into the ball after each, from a random place in it.
+
+    Projected gradient descent: Madry, Makelov, Schmidt, Tsipras and Vladu, "Towards deep learning models
+    resistant to adversarial attacks", 2017. Without the random start it is the iterative FGSM of Kurakin,
+    Goodfellow and Bengio, 2016. Images that fool the network leave the batch, so that the others are faster.
+
+    Args:
+        net: the network.
+        images: (N, C, H, W) in [0, 1].
+        label: the class to lead away from; one, or one an image. By default the network's own answer.
+        target: the class to be taken for; by default any other.
+        eps: the largest change, in [0, 1] units: of any value (linf), or the norm of the whole change (l2,
+            l1). By default 8/255, 0.5 and 12.
+        norm: linf, l2 or l1 (there along the signs of the largest values that can move, 1 % of them at first, and one
+            from the middle on).
+        loss: what is climbed: cross-entropy, margin or dlr.
+        steps: steps at most.
+        step_size: the length of a step as a share of eps; by default 2.5 / steps, as the authors do.
+        random_start: begin at a place drawn uniformly from the ball; else at the image.
+        restarts: how often to begin anew with the images that withstood.
+        stop: leave an image alone once it fools the network.
+        extra: steps after the first success.
+        eight_bit: judge the 8-bit picture, rounded towards the original, as a file holds it.
+        seed: of the random starts.
+        on_pass: called after every pass with what was done, :class:`inward.ascent.Pass`.
+
+    Raises:
+        CallError: for an eps outside (0, 1] (linf), a step that is not above 0, images not in [0, 1], classes
+            that the network does not have, a target equal to the label, or a network of one output.
+    """
+    eps = EPS.get(norm, 0.0) if eps is None else eps
+    step_size = 2.5 / max(1, steps) if step_size is None else step_size
+    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm)
+    climb = Climb(
+        asked.objective(loss),
+        Ball(asked.images, eps, P[norm]),
+        steps,
+        _length(step_size) * eps,
+        random_start=random_start,
+        restarts=restarts,
+        stop=stop,
+        extra=extra,
+    )
+    told = {"eps": eps, "norm": norm, "loss": loss, "steps": steps, "step_size": step_size}
+    told |= {"random_start": random_start, "restarts": restarts, "stop": stop, "extra": extra, "seed": seed}
+    return asked.result("pgd", asked.parameters | told, climb.run(asked, seed=seed, on_pass=on_pass))
+
+
+def momentum_fgsm(
+    net: Network,
+    images: Images,
+    *,
+    label: Classes = None,
+    target: Classes = None,
+    eps: float | None = None,
+    norm: Norm = "linf",
+    loss: Loss = "cross-entropy",
+    steps: int = 10,
+    step_size: float | None = None,
+    decay: float = 1.0,
+    stop: bool = True,
+    extra: int = 0,
+    eight_bit: bool = True,
+    on_pass: OnPass | None = None,
+) -> Perturbation:
+    """Iterative FGSM along accumulated gradients, each divided by the sum of its absolute values.
+
+    Dong et al., "Boosting adversarial attacks with momentum", 2017: what it finds fools other networks more often.
+
+    Args:
+        net: the network.
+        images: (N, C, H, W) in [0, 1].
+        label: the class to lead away from; one, or one an image. By default the network's own answer.
+        target: the class to be taken for; by default any other.
+        eps: the largest change, in [0, 1] units: of any value (linf), or the norm of the whole change (l2).
+            By default 8/255 and 0.5.
+        norm: linf or l2.
+        loss: what is climbed: cross-entropy, margin or dlr.
+        steps: steps at most.
+        step_size: the length of a step as a share of eps; by default 1 / steps, as the authors do.
+        decay: the share of the accumulated gradient that stays.
+        stop: leave an image alone once it fools the network.
+        extra: steps after the first success.
+        eight_bit: judge the 8-bit picture, rounded towards the original, as a file holds it.
+        on_pass: called after every pass with what was done, :class:`inward.ascent.Pass`.
+
+    Raises:
+        CallError: as for :func:`pgd`; for a decay below 0, and for the norm l1.
+    """
+    eps = EPS.get(norm, 0.0) if eps is None else eps
+    step_size = 1 / max(1, steps) if step_size is None else step_size
+    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm)
+    if norm == "l1":
+        raise CallError("momentum has no norm l1 here; write linf or l2, or use pgd")
+    if not (decay >= 0 and math.isfinite(decay)):
+        raise CallError(f"decay is the share of the gradient that stays and is 0 or more, not {decay:g}")
+    ball = Ball(asked.images, eps, P[norm])
+    length = _length(step_size) * eps
+    climb = Climb(
+        asked.objective(loss), ball, steps, length, stop=stop, extra=extra, step=momentum(length, ball.steepest, decay)
+    )
+    told = {"eps": eps, "norm": norm, "loss": loss, "steps": steps, "step_size": step_size}
+    told |= {"decay": decay, "stop": stop, "extra": extra}
+    return asked.result("momentum-fgsm", asked.parameters | told, climb.run(asked, on_pass=on_pass))
 
 
 def targeted_attack(
     net: Network,
     images: Images,
     *,
-    target: str | Sequence[str],
+    target: Classes,
     eps: float = 4 / 255,
-    norm: Literal["linf", "l2"] = "linf",
-    step: float = 0.25,
-    passes: int = 40,
+    norm: Norm = "linf",
+    step_size: float = 0.25,
+    steps: int = 40,
     extra: int = 2,
+    eight_bit: bool = True,
     on_pass: OnPass | None = None,
 ) -> Perturbation:
     """The smallest few steps along the normalized gradient that make the network answer ``target``.
 
     Climbs the target's lead over every other class (its logit minus the largest other one) inside
-    the ball, and goes on for ``extra`` steps after success. Success and distances are those of the
-    8-bit picture: values are rounded to whole levels without leaving the ball. After Szegedy et
-    al., "Intriguing properties of neural networks", 2013, and Kurakin, Goodfellow and Bengio,
-    "Adversarial examples in the physical world", 2016.
+    the ball, and goes on for ``extra`` steps after success. After Szegedy et al., "Intriguing
+    properties of neural networks", 2013, and Kurakin, Goodfellow and Bengio, "Adversarial examples in
+    the physical world", 2016.
 
     Args:
         net: the network.
         images: (N, C, H, W) in [0, 1]; rounded to whole 8-bit levels first, as a picture file holds them,
             so that every distance is from what the result calls its images.
         target: the class to be taken for, class:9 or class:ostrich; one, or one an image.
-        eps: the largest change, in [0, 1] units: of any value (linf), or the Euclidean length of
-            the whole change (l2).
-        norm: linf or l2.
-        step: the length of a step, as a share of the ball's Euclidean radius.
-        passes: steps at most.
+        eps: the largest change, in [0, 1] units: of any value (linf), or the norm of the whole change (l2, l1).
+        norm: linf, l2 or l1.
+        step_size: the length of a step, as a share of the ball's Euclidean radius.
+        steps: steps at most.
         extra: steps after the first success.
+        eight_bit: judge the 8-bit picture, rounded towards the original, as a file holds it.
         on_pass: called after every pass with what was done, :class:`inward.ascent.Pass`.
 
     Raises:
         CallError: for an eps outside (0, 1] (linf), a target that is no class, images not in [0, 1].
     """
-    started = time.perf_counter()
-    names = [target] * len(images) if isinstance(target, str) else list(target)
-    _check(net, images, eps, norm, step, len(names))
-    classes = classes_of(net, names, (images.shape[2], images.shape[3]))
-    images = eight_bit(images.detach().to(net.device))
-    ball = Ball(images, eps, math.inf if norm == "linf" else 2)
-    length = step * (eps * math.sqrt(images[0].numel()) if norm == "linf" else eps)
-    goal = _Goal(net, classes, ball)
-    row = Row(
-        objective=-1.0 * Margin(classes),
-        step=steepest(length, normalized),
-        passes=passes,
-        constraints=(ball, Box()),
-        reached=goal,
-        extra=extra,
-    )
-    found = ascend(net, row, images, on_pass=on_pass)
-    adversarial = goal.best(found.images)
-    parameters = {"target": [f"class:{k}" for k in classes], "eps": eps, "norm": norm}
-    parameters |= {"step": step, "passes": passes, "extra": extra}
-    made = record(net, "targeted-attack", parameters, {"images": images}, started, _eight_bit_notes(eps, norm))
-    success, final, linf, l2 = judge(net, images, adversarial, classes)
-    return Perturbation(
-        net,
-        made,
-        images=images,
-        adversarial=adversarial,
-        targets=tuple(f"class:{k}" for k in classes),
-        success=success,
-        steps=found.steps,
-        linf=linf,
-        l2=l2,
-        final=final,
-        history=found.scores,
-    )
+    asked = attacked(net, images, None, target, eight_bit_judge=eight_bit, eps=eps, norm=norm)
+    # The image's own answer is no label here: to be taken for what it is already is done at once.
+    length = _length(step_size) * (eps * math.sqrt(asked.images[0].numel()) if norm == "linf" else eps)
+    ball = Ball(asked.images, eps, P[norm])
+    climb = Climb(asked.lead, ball, steps, length, stop=True, extra=extra, step=steepest(length, normalized))
+    told = {"eps": eps, "norm": norm, "step_size": step_size, "steps": steps, "extra": extra}
+    told |= {name: asked.parameters[name] for name in ("target", "eight_bit")}
+    return asked.result("targeted-attack", told, climb.run(asked, on_pass=on_pass))
 
 
-def _check(net: Network, images: Images, eps: float, norm: str, step: float, targets: int) -> None:
-    net.preprocess.check(images)
-    if norm not in ("linf", "l2"):
-        raise CallError(f"there is no norm '{norm}' here; write linf or l2")
-    if norm == "linf" and not 0 < eps <= 1:
-        raise CallError(f"eps must be above 0 and at most 1, the whole range, not {eps:g}; write 4/255 for 4 levels")
-    if norm == "l2" and not (eps > 0 and math.isfinite(eps)):
-        raise CallError(f"eps is the length of the whole change and must be a number above 0, not {eps:g}; write 0.5")
-    if not (step > 0 and math.isfinite(step)):
-        raise CallError(f"step is a share of the ball's radius and must be above 0, not {step:g}; write 0.25")
-    if targets != len(images):
-        raise CallError(f"there are {targets} targets for {len(images)} images; give one, or one an image")
+@dataclass(frozen=True)
+class Climb:
+    """Steps up an objective inside a ball: what the attacks of this file have in common.
 
-
-def _eight_bit_notes(eps: float, norm: str) -> tuple[str, ...]:
-    if norm == "linf" and eps * LEVELS < 1 - 1e-9:
-        return (f"eps {eps:.3g} is under one 8-bit level (1/255), so no 8-bit picture inside the ball differs",)
-    return ()
-
-
-class _Goal:
-    """Whether the 8-bit picture of each image is taken for its target, and the one that most clearly was.
-
-    The steps after the first success can lose it again.
+    ``length`` is that of a step in the ball's norm; ``step``: another step than the steepest.
     """
 
-    def __init__(self, net: Network, classes: tuple[int, ...], ball: Ball) -> None:
-        self.net, self.margin, self.ball = net, Margin(classes), ball
-        self.index = torch.tensor(classes, device=net.device)
-        self.pictures = ball.center.clone()
-        self.lead = torch.zeros(len(classes), device=net.device)
+    objective: Objective
+    ball: Ball
+    steps: int
+    length: float
+    random_start: bool = False
+    restarts: int = 1
+    stop: bool = True
+    extra: int = 0
+    step: Step | None = None
+    precision: str = "full"
 
-    def __call__(self, trace: Trace) -> Tensor:
-        answers = trace["class"].argmax(1) == self.index
-        if answers.any():
-            shown = rounded(trace.images, self.ball)
-            logits = self.net.run(shown, ["class"])[0]
-            answers = answers & (logits.argmax(1) == self.index)
-            lead = -self.margin(Trace(self.net, shown, {"class": logits}))
-            better = answers & (lead > self.lead)
-            self.pictures[better], self.lead[better] = shown[better], lead[better].to(self.lead)
-        return answers
+    def run(self, asked: Attacked, *, seed: int = 0, on_pass: OnPass | None = None) -> Moved:
+        """Begins ``restarts`` times, with the images that have withstood."""
+        if self.restarts < 1:
+            raise CallError(f"an attack begins 1 time or more, not {self.restarts}")
+        goal = Goal(asked, self.ball)
+        last, steps = asked.images.clone(), torch.zeros(len(asked.images), dtype=torch.long)
+        history: list[Tensor] = []
+        left = torch.arange(len(asked.images))
+        if self.stop:
+            goal.offer(asked.images, left, asked.fooled(asked.logits, left))
+            left = left[~goal.reached]
+        for restart in range(self.restarts if len(left) else 0):
+            where = left.to(last.device)
+            reached = _Among(goal, left) if self.stop else None
+            found = ascend(
+                asked.net,
+                self._row(where, reached, asked),
+                asked.images[where],
+                seeds=[seed + restart] * len(left),
+                on_pass=on_pass,
+            )
+            last[where] = found.images
+            steps[left] += found.steps
+            everyone = found.scores.new_full((len(found.scores), len(last)), math.nan)
+            everyone[:, left] = found.scores
+            history.append(everyone)
+            left = left[~goal.reached[left]] if self.stop else left
+            if len(left) == 0:
+                break
+        return goal.moved(last, steps, torch.cat(history) if history else last.new_zeros((0, len(last)), device="cpu"))
 
-    def best(self, last: Images) -> Images:
-        """The clearest success of each image, and of those that had none their last picture."""
-        return torch.where(self.lead.view(-1, 1, 1, 1) > 0, self.pictures, rounded(last, self.ball))
+    def _row(self, where: Tensor, reached: _Among | None, asked: Attacked) -> Row:
+        ball = self.ball.select(where)
+        usual = sparse(self.length, self.steps) if ball.p == 1 else steepest(self.length, ball.steepest)
+        return Row(
+            objective=self.objective.select(where.tolist()),
+            step=usual if self.step is None else self.step,
+            passes=self.steps,
+            start=Inside(ball) if self.random_start else Given(),
+            constraints=(ball, Box()),
+            reached=reached,
+            extra=self.extra if reached is not None else 0,
+            prepare=_lean,
+        )
 
 
-def eight_bit(images: Images) -> Images:
-    """The nearest picture of whole 8-bit levels."""
-    return (images * LEVELS).round() / LEVELS
+@dataclass(frozen=True)
+class _Among:
+    """A goal for an ascent of only some of the images, which knows them by other numbers."""
+
+    goal: Callable[..., Tensor]
+    numbers: Tensor
+
+    def __call__(self, trace: object, images: Tensor) -> Tensor:
+        return self.goal(trace, self.numbers[images])
 
 
-def rounded(images: Images, ball: Ball) -> Images:
-    """The nearest 8-bit picture; towards the 8-bit original where the nearest would leave the ball around that."""
-    start = (ball.center * LEVELS).round()
-    exact = images * LEVELS - start
-    change = ((images * LEVELS).round() - start).clamp(-start, LEVELS - start)
-    if ball.p == math.inf:
-        most = math.floor(ball.eps * LEVELS + _SLACK)
-        change = change.clamp(-most, most)
-    else:
-        length, radius = _lengths(exact).to(exact), ball.eps * LEVELS
-        shorter = (exact * torch.where(length > radius, radius / length, 1)).trunc().to(change)
-        change = torch.where((_lengths(change) <= radius + _SLACK).to(change.device), change, shorter)
-    return ((start + change) / LEVELS).clamp(0, 1)
+def _lean(net: Network, size: Size) -> Network:
+    return lean(net, size, half=False)
 
 
-def _lengths(change: Images) -> Tensor:
-    """The Euclidean length of each image's change, in float64, as (N, 1, 1, 1)."""
-    return change.cpu().double().flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-
-
-@torch.no_grad()
-def judge(
-    net: Network, images: Images, adversarial: Images, classes: Sequence[int]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Success, the target's lead, and the L_inf and L2 distance from the 8-bit originals (float64)."""
-    logits = net(adversarial)
-    index = torch.tensor(classes, device=logits.device)
-    lead = -Margin(tuple(classes))(Trace(net, adversarial, {"class": logits}))
-    # Whole levels, so that the distances are exact.
-    change = ((adversarial * LEVELS).round() - (images * LEVELS).round()).cpu().double()
-    linf, l2 = change.flatten(1).abs().amax(1) / LEVELS, change.flatten(1).norm(dim=1) / LEVELS
-    return (logits.argmax(1) == index).cpu(), lead.cpu(), linf.cpu(), l2.cpu()
+def _length(step_size: float) -> float:
+    if not (step_size > 0 and math.isfinite(step_size)):
+        raise CallError(f"step_size is a share of the ball's radius and must be above 0, not {step_size:g}; write 0.25")
+    return step_size

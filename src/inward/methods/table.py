@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from inward.errors import CallError
-from inward.methods.attacks import targeted_attack
+from inward.methods.attacks import fgsm, momentum_fgsm, pgd, targeted_attack
 from inward.methods.blur_integrated import blur_integrated_gradients
 from inward.methods.cam import grad_cam, grad_cam_plus_plus, layer_cam
 from inward.methods.class_visualization import class_visualization
@@ -272,6 +272,33 @@ TABLE: tuple[Method, ...] = (
         returns=Perturbation,
         question="Which small change makes it answer something else?",
         paper="Szegedy et al. 2013, arXiv:1312.6199; Kurakin et al. 2016, arXiv:1607.02533",
+    ),
+    Method(
+        name="fgsm",
+        command="attack",
+        function=fgsm,
+        takes="images",
+        returns=Perturbation,
+        question="Does a single step along the gradient fool it?",
+        paper="Goodfellow, Shlens and Szegedy 2014, arXiv:1412.6572",
+    ),
+    Method(
+        name="pgd",
+        command="attack",
+        function=pgd,
+        takes="images",
+        returns=Perturbation,
+        question="Does any change inside a ball make it answer something else?",
+        paper="Madry, Makelov, Schmidt, Tsipras and Vladu 2017, arXiv:1706.06083",
+    ),
+    Method(
+        name="momentum-fgsm",
+        command="attack",
+        function=momentum_fgsm,
+        takes="images",
+        returns=Perturbation,
+        question="Which change would fool other networks too?",
+        paper="Dong et al. 2017, arXiv:1710.06081",
     ),
     Method(
         name="feature-visualization",

@@ -18,9 +18,8 @@ from safetensors.torch import save_file
 from inward import draw
 from inward.errors import CallError, InwardError
 from inward.figures import figures
-from inward.methods.attacks import judge
+from inward.methods.attacked import judged_again
 from inward.results import Perturbation, Result
-from inward.types import Size
 
 MANIFEST = "manifest.json"
 ARRAYS = "arrays.safetensors"
@@ -141,17 +140,13 @@ def _write(result: Result, folder: Path, extra: Mapping[str, Path]) -> None:
 
 
 def _judged_from_disk(result: Result, folder: Path) -> Result:
-    """An attack's success and distances, as its saved pictures show them."""
+    """An attack's success and distances, as its saved pictures show them, where they were asked for in 8 bits."""
     if not isinstance(result, Perturbation) or result.net.preprocess.channels not in (1, 3, 4):
         return result
+    if not result.record.parameters["eight_bit"]:
+        return result
     read = [draw.read_png(folder / name)[None].to(result.net.device) for name in ("original.png", "adversarial.png")]
-    index = result.net.resolve(result.targets[0], _size(result)).unit
-    success, final, linf, l2 = judge(result.net, read[0], read[1], (index,) if index is not None else ())
-    return replace(result, success=success, final=final, linf=linf, l2=l2)
-
-
-def _size(result: Perturbation) -> Size:
-    return result.images.shape[2], result.images.shape[3]
+    return replace(result, **judged_again(result, *read))
 
 
 def manifest_of(result: Result, files: list[str]) -> dict[str, Any]:
@@ -173,9 +168,13 @@ def manifest_of(result: Result, files: list[str]) -> dict[str, Any]:
 
 def _of_one(result: Result, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of one image of a batch: its own target or address."""
-    own = {"target": getattr(result, "targets", None), "addresses": getattr(result, "addresses", None)}
+    own = {
+        "target": getattr(result, "targets", None),
+        "label": getattr(result, "labels", None),
+        "addresses": getattr(result, "addresses", None),
+    }
     own["start"] = getattr(result, "starts", None)
-    mine = {k: list(v) for k, v in own.items() if v is not None and k in parameters}
+    mine = {k: list(v) for k, v in own.items() if v is not None and parameters.get(k) is not None}
     return dict(parameters) | mine
 
 

@@ -1,0 +1,292 @@
+"""What every attack begins and ends with: whom it moves away from which answer, and the judged result."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from inward.columns.constraints import Ball
+from inward.columns.objectives import DLR, CrossEntropy, Margin, Objective, TargetedDLR, classes_of
+from inward.errors import CallError
+from inward.gradient import constant, trace_for
+from inward.methods.levels import LEVELS, eight_bit, lengths, rounded
+from inward.network.network import Network
+from inward.network.trace import Trace
+from inward.results import Perturbation
+from inward.runs.record import record
+from inward.types import Images, Size
+
+Classes: TypeAlias = str | Sequence[str] | Sequence[int] | Tensor | None
+"""class:281 or class:tabby, or their numbers; one, or one an image."""
+Norm: TypeAlias = Literal["linf", "l2", "l1"]
+Loss: TypeAlias = Literal["cross-entropy", "margin", "dlr"]
+"""What is climbed: the cross-entropy; how far another class leads; the same divided by the spread of the logits."""
+
+P: dict[str, float] = {"linf": math.inf, "l2": 2, "l1": 1}
+EPS: dict[str, float] = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0}
+"""The usual eps of each norm, those of RobustBench for pictures of 32 x 32 pixels."""
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What is attacked: checked images on the network's device and the classes.
+
+    Attributes:
+        labels: the class of each image, which an attack leads away from.
+        targets: the class it leads to; None: to any other.
+        logits: what the network says of the images.
+        eight_bit: whether success is that of the 8-bit picture. The images are whole 8-bit levels then.
+    """
+
+    net: Network
+    images: Images
+    logits: Tensor
+    labels: tuple[int, ...]
+    targets: tuple[int, ...] | None
+    eight_bit: bool
+    started: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Of the method's parameters those that are known here, for its record."""
+        target = None if self.targets is None else named(self.targets)
+        return {"label": named(self.labels), "target": target, "eight_bit": self.eight_bit}
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the images."""
+        return (self.images.shape[2], self.images.shape[3])
+
+    def objective(self, loss: Loss) -> Objective:
+        """What an attack climbs. Raises CallError for a loss that there is none of."""
+        if loss == "cross-entropy":
+            return CrossEntropy(self.labels) if self.targets is None else -1.0 * CrossEntropy(self.targets)
+        if loss == "margin":
+            return self.lead
+        if loss == "dlr":
+            return DLR(self.labels) if self.targets is None else TargetedDLR(self.labels, targets=self.targets)
+        raise CallError(f"there is no loss '{loss}'; write cross-entropy, margin or dlr")
+
+    @property
+    def lead(self) -> Objective:
+        """Above 0 where the attack has succeeded: how far the target, or any other class, is ahead."""
+        return Margin(self.labels) if self.targets is None else -1.0 * Margin(self.targets)
+
+    def fooled(self, logits: Tensor, numbers: Tensor) -> Tensor:
+        """Of the images with these numbers, which the logits take for what the attack wants."""
+        answers = logits.argmax(1).cpu()
+        if self.targets is None:
+            return answers != torch.tensor(self.labels)[numbers]
+        return answers == torch.tensor(self.targets)[numbers]
+
+    @torch.no_grad()
+    def judged(self, images: Images, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Success and lead of candidates for the images with these numbers, as they stand."""
+        trace = trace_for(self.net, images, ["class"])
+        return self.fooled(trace["class"], numbers), self.lead.select(numbers.tolist())(trace).cpu()
+
+    def shown(self, images: Images, numbers: Tensor, ball: Ball | None) -> Images:
+        """Candidates as they are saved: inside the ball to the last digit, in whole levels where that is asked."""
+        where = numbers.to(images.device)
+        if ball is not None:
+            own = ball.select(where)
+            return rounded(images, own) if self.eight_bit else own.inside(images)
+        return eight_bit(images) if self.eight_bit else images
+
+    def result(
+        self,
+        method: str,
+        parameters: Mapping[str, Any],
+        moved: Moved,
+        *,
+        notes: Sequence[str] = (),
+    ) -> Perturbation:
+        """The result, judged anew. ``parameters`` are all of the method's."""
+        everyone = torch.arange(len(self.images))
+        success, final = self.judged(moved.shown, everyone)
+        unrounded = success | moved.fooled
+        if self.eight_bit and (unsure := (~unrounded).nonzero()[:, 0]).numel():
+            unrounded[unsure], _ = self.judged(moved.exact[unsure.to(self.images.device)], unsure)
+        made = record(self.net, method, dict(parameters), {"images": self.images}, self.started, (*self.notes, *notes))
+        return Perturbation(
+            self.net,
+            made,
+            images=self.images,
+            adversarial=moved.shown,
+            labels=tuple(named(self.labels)),
+            targets=("",) * len(self.labels) if self.targets is None else tuple(named(self.targets)),
+            success=success,
+            unrounded=unrounded,
+            steps=moved.steps,
+            **distances(self.images, moved.shown, whole=self.eight_bit),
+            final=final,
+            history=moved.history,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """What a search found: the images as it left them, and as they are saved; the moves and scores on the way.
+
+    ``fooled``: of which images it is known that they fool the network as the search left them.
+    """
+
+    exact: Images
+    shown: Images
+    fooled: Tensor
+    steps: Tensor
+    history: Tensor
+
+
+def attacked(
+    net: Network,
+    images: Images,
+    label: Classes,
+    target: Classes,
+    *,
+    eight_bit_judge: bool,
+    eps: float | None,
+    norm: str,
+) -> Attacked:
+    """The frame of an attack within an eps of a norm (``eps`` None: the smallest change is looked for).
+
+    Without labels, each image's is the network's answer.
+
+    Raises CallError for images that are not in [0, 1], classes that the network does not have or as many as
+    there are images, a target that is the label, a network of one output, a norm or an eps that makes no sense.
+    """
+    started = time.perf_counter()
+    net.preprocess.check(images)
+    if norm not in P:
+        raise CallError(f"there is no norm '{norm}'; write linf, l2 or l1")
+    if eps is not None:
+        check_eps(eps, norm)
+    images = constant(images).to(net.device)
+    size = (images.shape[2], images.shape[3])
+    notes: tuple[str, ...] = ()
+    if eight_bit_judge and eps is not None and norm == "linf" and eps * LEVELS < 1 - 1e-9:
+        eight_bit_judge = False
+        notes = (f"eps {eps:.3g} is under one 8-bit level (1/255), which no 8-bit picture can hold: judged in float",)
+    if eight_bit_judge:
+        images = eight_bit(images)
+    with torch.no_grad():
+        logits = net(images)
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise CallError(f"an attack needs two classes or more, and the output has the shape {tuple(logits.shape)}")
+    given = _numbers(net, label, len(images), size, logits.shape[1], "label")
+    labels = tuple(logits.argmax(1).tolist()) if given is None else given
+    targets = _numbers(net, target, len(images), size, logits.shape[1], "target")
+    if given is not None and targets is not None:
+        for own, goal in zip(labels, targets, strict=True):
+            if own == goal:
+                raise CallError(f"the target class:{goal} is the label itself; name another class")
+    return Attacked(net, images, logits, labels, targets, eight_bit_judge, started, notes)
+
+
+def check_eps(eps: float, norm: str) -> None:
+    """Raises CallError for an eps that makes no sense."""
+    if norm == "linf" and not 0 < eps <= 1:
+        raise CallError(f"eps must be above 0 and at most 1, the whole range, not {eps:g}; write 4/255 for 4 levels")
+    if not (eps > 0 and math.isfinite(eps)):
+        raise CallError(f"eps is the length of the whole change and must be a number above 0, not {eps:g}; write 0.5")
+
+
+def _numbers(net: Network, given: Classes, count: int, size: Size, classes: int, what: str) -> tuple[int, ...] | None:
+    if given is None:
+        return None
+    if isinstance(given, str):
+        return classes_of(net, [given], size) * count
+    listed = given.tolist() if isinstance(given, Tensor) else list(given)
+    listed = listed if isinstance(listed, list) else [listed] * count
+    if len(listed) != count:
+        raise CallError(f"there are {len(listed)} {what}s for {count} images; give one, or one an image")
+    names = [one for one in listed if isinstance(one, str)]
+    if len(names) == len(listed):
+        return classes_of(net, names, size)
+    numbers = [one for one in listed if isinstance(one, int) and not isinstance(one, bool) and 0 <= one < classes]
+    if len(numbers) < len(listed):
+        wrong = next(one for one in listed if one not in numbers)
+        raise CallError(f"a {what} is class:NAME or a number in 0 to {classes - 1}, not {wrong!r}")
+    return tuple(numbers)
+
+
+def named(classes: Sequence[int]) -> list[str]:
+    """The addresses of classes."""
+    return [f"class:{k}" for k in classes]
+
+
+def distances(images: Images, changed: Images, *, whole: bool) -> dict[str, Tensor]:
+    """linf, l2, l1 and l0 of each change, in float64; ``whole``: of 8-bit pictures, so that they are exact.
+
+    l0 counts pixels: places where any channel differs.
+    """
+    before, after = images.cpu().double(), changed.cpu().double()
+    change = ((after * LEVELS).round() - (before * LEVELS).round()) / LEVELS if whole else after - before
+    flat = change.flatten(1)
+    return {
+        "linf": flat.abs().amax(1),
+        "l2": lengths(change).flatten(),
+        "l1": flat.abs().sum(1),
+        "l0": (change != 0).any(1).flatten(1).sum(1).double(),
+    }
+
+
+def judged_again(result: Perturbation, images: Images, adversarial: Images) -> dict[str, Tensor]:
+    """Success, lead and distances of a result, as saved pictures show them."""
+    size = (images.shape[2], images.shape[3])
+    net, aimed = result.net, bool(result.targets[0])
+    labels = classes_of(net, result.labels, size)
+    targets = classes_of(net, result.targets, size) if aimed else None
+    asked = Attacked(net, images, images.new_empty(0), labels, targets, True, 0.0)
+    success, final = asked.judged(adversarial, torch.arange(len(images)))
+    return {"success": success, "final": final, **distances(images, adversarial, whole=True)}
+
+
+class Goal:
+    """Whether each image fools the network as it would be saved, and the candidate that most clearly did.
+
+    Given to an ascent as what is to be reached; the moves after a first success can lose it again.
+    """
+
+    def __init__(self, asked: Attacked, ball: Ball | None) -> None:
+        self._asked, self._ball = asked, ball
+        self.exact, self.shown = asked.images.clone(), asked.images.clone()
+        self.lead = torch.full((len(asked.images),), -math.inf)
+
+    def __call__(self, trace: Trace, numbers: Tensor) -> Tensor:
+        fooled = self._asked.fooled(trace["class"], numbers)
+        return self.offer(trace.images, numbers, fooled)
+
+    def offer(self, images: Images, numbers: Tensor, fooled: Tensor) -> Tensor:
+        """Judges those candidates that ``fooled`` as they are; gives which do so as they are saved."""
+        where = fooled.nonzero()[:, 0]
+        if len(where) == 0:
+            return fooled
+        candidates, owners = images.detach()[where.to(images.device)], numbers[where]
+        shown = self._asked.shown(candidates, owners, self._ball)
+        success, lead = self._asked.judged(shown, owners)
+        better = success & (lead > self.lead[owners])
+        kept, on = owners[better], better.to(images.device)
+        self.lead[kept] = lead[better].to(self.lead)
+        self.exact[kept.to(images.device)] = candidates[on]
+        self.shown[kept.to(images.device)] = shown[on]
+        return fooled.index_put((where,), success)
+
+    @property
+    def reached(self) -> Tensor:
+        """Which images have had a success."""
+        return self.lead > -math.inf
+
+    def moved(self, last: Images, steps: Tensor, history: Tensor) -> Moved:
+        """The clearest success of each image, and of those that had none their last candidate."""
+        everyone = torch.arange(len(last))
+        done = self.reached.to(last.device).view(-1, 1, 1, 1)
+        shown = torch.where(done, self.shown, self._asked.shown(last, everyone, self._ball))
+        return Moved(torch.where(done, self.exact, last), shown, self.reached, steps, history)
