@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from helpers import conv_net, network
-from inward import CallError, Network, targeted_attack
+from inward import CallError, Network, pgd, targeted_attack
 from inward.methods.predict import predict
 from inward.results import Perturbation
 from same import images
@@ -183,3 +183,24 @@ def test_every_pass_is_told(net: Network) -> None:
         on_pass=lambda now: told.append((now.done, now.total)),
     )
     assert told == [(i + 1, 7) for i in range(len(found.history))]
+
+
+def test_what_changes_nothing_is_said(net: Network) -> None:
+    x = pictures(4)
+    own = [f"class:{k}" for k in net(x).argmax(1).tolist()]
+    done = targeted_attack(net, x, target=own)
+    assert done.success.all()
+    assert done[1].notes() == (f"nothing was changed: the answer was {own[1]} already",)
+    other = pgd(net, x, label=[(int(k[6:]) + 1) % 5 for k in own], eps=2 / 255)
+    assert other[0].notes() == (f"nothing was changed: the answer was not {other.labels[0]} already",)
+    # So many pixels share a change of this length that none moves by half a level.
+    lost = pgd(net, x, norm="l2", eps=0.004, stop=False, random_start=False)
+    assert lost.l0.max() == 0
+    assert not lost.success.any()
+    assert lost[2].notes() == ("rounding to 8 bits takes the whole change back; give a larger eps, or eight_bit=False",)
+    assert targeted_attack(net, x, target=runner_up(net, x), eps=30 / 255)[0].notes() == ()
+
+
+def test_the_normalized_gradient_has_no_l1(net: Network) -> None:
+    with pytest.raises(CallError, match="write linf or l2, or use pgd with a target"):
+        targeted_attack(net, pictures(1), target="class:1", norm="l1", eps=2.0)

@@ -294,3 +294,33 @@ def test_demo_prints_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
     page = demo_folder() / "index.html"
     monkeypatch.setattr(module, "run", lambda out, seed: page if (str(out), seed) == ("x", 3) else None)
     assert inward("demo", "--out", "x", "--seed", "3").out == f"{page}\n"
+
+
+def test_a_mask_fits_the_picture(pictures: Path, tmp_path: Path) -> None:
+    zero, out = pictures / "zero.png", tmp_path / "out"
+    shapes = {"fits": (8, 8), "wide": (12, 8), "white": (8, 8)}
+    for name, (width, height) in shapes.items():
+        mask = Image.new("L", (width, height), 255 if name == "white" else 0)
+        mask.paste(255, (2, 2, 6, 6))
+        mask.save(tmp_path / f"{name}.png")
+    asked = ("explain", *digits(), zero, "--out", out, "--mask")
+    assert "pointing" in inward(*asked, tmp_path / "fits.png").out
+    for name, reason in {"wide": "it has 12 x 8 pixels and zero.png has 8 x 8", "white": "white everywhere"}.items():
+        said = inward(*asked, tmp_path / f"{name}.png")
+        assert (said.status, said.err.count("\n")) == (2, 1)
+        assert reason in said.err
+
+
+def test_a_result_that_replaces_another_says_so(pictures: Path, tmp_path: Path) -> None:
+    asked = ("explain", *digits(), pictures / "zero.png", "--method", "integrated-gradients", "--out", tmp_path / "out")
+    assert "is replaced" not in inward(*asked).err
+    assert "is replaced" not in inward(*asked).err
+    said = inward(*asked, "--tolerance", "0.5")
+    assert "held a result of other options, and is replaced; give another --out to keep both" in said.err
+    assert (tmp_path / "out" / "zero" / "arrays.safetensors").stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

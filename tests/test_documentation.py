@@ -77,6 +77,12 @@ LEFT: dict[str, tuple[str, ...]] = {
         "batched/index.html",
         "out/features.6-2/arrays.safetensors",
     ),
+    "how-to/attacks.md": (
+        "fooled/one/adversarial.png",
+        "fooled/one/comparison.png",
+        "evaluation/report.json",
+        "evaluation/curve.png",
+    ),
     "how-to/objectives.md": ("diverse/features.9-17/variants.png", "least/features.7.squeeze-5/picture.png"),
     "how-to/attribution.md": (
         "why/cat/overlay.png",

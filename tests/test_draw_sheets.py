@@ -120,7 +120,7 @@ def test_the_factor_of_a_difference_is_whole_and_told(
     adversarial = original.clone()
     adversarial[1, :100, :70] += change
     drawn = pixels(side_by_side(original, adversarial, ("cat", "dog")))
-    assert written == ["cat", "dog", f"difference x {factor}"]
+    assert written == ["cat", "dog", f"difference x {factor / 2:g} (gray: none)"]
     third = drawn[8 : 8 + 224, 8 + 2 * 248 : 8 + 2 * 248 + 240]
     assert tuple(third[50, 50]) == (128, level, 128)
     assert (third[100:] == 128).all()
@@ -132,7 +132,7 @@ def test_float32_rounding_does_not_cost_a_step_of_the_factor(written: list[str])
     difference = (original + 1 / 64 - original).max().item()
     assert difference > 1 / 64, "the case is one of rounding"
     side_by_side(original, original + 1 / 64)
-    assert written[-1] == "difference x 64"
+    assert written[-1] == "difference x 32 (gray: none)"
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 5])
@@ -145,7 +145,7 @@ def test_identical_images_differ_nowhere(channels: int, written: list[str]) -> N
 
 def test_the_difference_of_large_changes_is_not_amplified(written: list[str]) -> None:
     drawn = pixels(side_by_side(torch.zeros(1, 224, 225), torch.ones(1, 224, 225)))
-    assert written[-1] == "difference x 1"
+    assert written[-1] == "difference x 0.5 (gray: none)"
     assert (drawn[8:232, 8 + 2 * 233 : 8 + 2 * 233 + 225] == 255).all()
 
 

@@ -29,7 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "methods": {"columns", "network", "gradient", "quadrature", "ascent", "pictures", "results", "runs.record"},
     "scoring": {"columns", "gradient", "methods", "network", "results"},
     "pictures": {"network"},
-    "studies": {"draw", "network", "pictures"},
+    "studies": {"draw", "network", "pictures", "results"},
     "draw": set(),
     "nets": set(),
     "figures": {"draw", "network", "results"},
@@ -48,7 +48,18 @@ ANYBODY = {"errors", "types", "version"}
 # What only a save or a notebook needs is imported by the method that needs it, not with the module.
 LATE = {("results", "runs.folder"), ("results", "notebook")}
 # What users enter by; no layer above may import them.
-INTERFACES = {"cli", "commands", "options", "atlas_command", "explain_command", "demo", "study", "__main__", "__init__"}
+INTERFACES = {
+    "cli",
+    "commands",
+    "options",
+    "atlas_command",
+    "explain_command",
+    "evaluate_command",
+    "demo",
+    "study",
+    "__main__",
+    "__init__",
+}
 
 
 def layer_of(module: str) -> str:

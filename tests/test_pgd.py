@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -161,6 +162,11 @@ def test_brute_force_on_two_layers() -> None:
         assert found.final[i].item() >= best - 1e-3
 
 
+@functools.cache
+def plain(dtype: torch.dtype) -> Network:
+    return network(conv_net().to(dtype), SIZE)
+
+
 ATTACKS: dict[str, Callable[..., Perturbation]] = {"fgsm": fgsm, "pgd": pgd, "momentum-fgsm": momentum_fgsm}
 
 
@@ -171,7 +177,7 @@ ATTACKS: dict[str, Callable[..., Perturbation]] = {"fgsm": fgsm, "pgd": pgd, "mo
 def test_the_ball_is_never_left(name: str, norm: str, eight_bit: bool, dtype: torch.dtype) -> None:
     if (name, norm) == ("momentum-fgsm", "l1"):
         return
-    net = network(conv_net().to(dtype), SIZE)
+    net = plain(dtype)
     x = images(4, 3, *SIZE, dtype=dtype)
     # 8.000000473 levels of 8 is what peers leave.
     eps = {"linf": 8 / 255, "l2": 0.37, "l1": 1.7}[norm]

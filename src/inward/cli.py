@@ -16,6 +16,7 @@ from rich.table import Table
 from inward import architecture
 from inward.commands import command, examples, families, usage
 from inward.errors import CallError, InwardError, InwardWarning
+from inward.evaluate_command import app as evaluation
 from inward.methods.predict import Prediction, predict
 from inward.methods.table import TABLE
 from inward.options import Shared
@@ -36,6 +37,7 @@ app = App(
 for _family in families():
     app.command(command(_family), name=_family, usage=usage(_family), help_epilogue=examples(_family))
 app.command(study)
+app.command(evaluation)
 
 
 @app.command(help_epilogue=examples("show"))

@@ -22,7 +22,7 @@ _METHOD = Group("Method", sort_key=10)
 _CONVERTERS: dict[Any, Callable[..., Any]] = {float: as_number, int: as_whole}
 _INTERNAL = {"on_pass", "on_progress", "size", "seed"}
 # What a method takes as one or several, or as a tensor, and a command as one word, or as several.
-_WORD = {"target", "start"}
+_WORD = {"target", "label", "start"}
 _SEVERAL = {"baseline", "references"}
 ALL = "all"
 EXAMPLES: dict[str, tuple[str, ...]] = {

@@ -22,9 +22,9 @@ from inward.figures import caption, cell
 from inward.methods.table import Method
 from inward.network.network import Network
 from inward.options import Shared
-from inward.pictures import find, read
+from inward.pictures import find, read, size_of
 from inward.results import Attribution, Result
-from inward.runs.folder import free_name
+from inward.runs.folder import free_name, replaces
 from inward.scoring.pointing import pointing_game
 from inward.scoring.summary import score_map
 from inward.terminal import answer, note, progress_bar
@@ -65,7 +65,7 @@ class _Call:
         # A picture is found before any work is done.
         files = find(given["things"])
         net = given["shared"].network(given["model"])
-        return cls(given, net, files, unique_names([f.stem for f in files]), _mask(net, given), bar)
+        return cls(given, net, files, unique_names([f.stem for f in files]), _mask(net, given, files), bar)
 
     def images(self, batch: slice) -> Images:
         return read(self.files[batch], self.net).to(self.net.device)
@@ -98,7 +98,12 @@ def run_one(row: Method, options: Mapping[str, Any], given: Mapping[str, Any]) -
             result = call.result(row, options, call.images(batch))
             for index, name in enumerate(call.names[batch]):
                 one = _with_input(result[index], call.files[batch][index])
-                folder = one.save(given["out"] / free_name(given["out"], name, row.name))
+                place = given["out"] / free_name(given["out"], name, row.name)
+                if replaces(place, one):
+                    note(
+                        bar, f"{place} held a result of other options, and is replaced; give another --out to keep both"
+                    )
+                folder = one.save(place)
                 answer(bar, f"{folder}  {caption(one)}")
                 for text in one.notes():
                     note(bar, f"{name}: {text}")
@@ -178,11 +183,25 @@ def _inner(bar: Progress, name: str) -> Iterator[Callable[[int, int], None]]:
         bar.remove_task(task)
 
 
-def _mask(net: Network, given: Mapping[str, Any]) -> Tensor | None:
-    """The mask as the network sees pictures: cropped and scaled in the same way; white is inside."""
-    if given.get("mask") is None:
+def _mask(net: Network, given: Mapping[str, Any], files: Sequence[Path]) -> Tensor | None:
+    """The mask as the network sees pictures: cropped and scaled in the same way; white is inside.
+
+    Raises CallError for a mask of another size than a picture, and for one that is white everywhere.
+    """
+    mask = given.get("mask")
+    if mask is None:
         return None
-    return read([given["mask"]], net)[0].mean(0) > _WHITE
+    found = read([mask], net)[0].mean(0) > _WHITE
+    for file in [] if mask.suffix.lower() == ".npy" else files:
+        wanted, size = net.size if file.suffix.lower() == ".npy" else size_of(file), size_of(mask)
+        if size not in (wanted, net.size):
+            told = f"{size[1]} x {size[0]} pixels and {file.name} has {wanted[1]} x {wanted[0]}"
+            raise CallError(f"the mask {mask.name} does not fit: it has {told}; draw it over the picture itself")
+    if found.all():
+        raise CallError(
+            f"the mask {mask.name} is white everywhere, so that every map points into it; make the rest black"
+        )
+    return found
 
 
 def _with_input(result: Result, file: Path) -> Result:

@@ -72,6 +72,12 @@ def find(places: Sequence[str | Path]) -> list[Path]:
     return found
 
 
+def size_of(path: str | Path) -> Size:
+    """Height and width of a picture file as it is seen, upright. Raises InwardError as :func:`read`."""
+    picture = _open(Path(path), "L")
+    return picture.height, picture.width
+
+
 def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 

@@ -175,6 +175,16 @@ class Perturbation(Result):
         history = one.history[:moved]
         return replace(one, history=history[~history[:, 0].isnan()])
 
+    def notes(self) -> tuple[str, ...]:
+        """Where nothing was changed, why."""
+        if self.l0[0] > 0:
+            return ()
+        if self.success[0]:
+            return (f"nothing was changed: the answer was {self.targets[0] or 'not ' + self.labels[0]} already",)
+        if self.record.parameters["eight_bit"] and self.steps[0] > 0:
+            return ("rounding to 8 bits takes the whole change back; give a larger eps, or eight_bit=False",)
+        return ()
+
     def measures(self) -> dict[str, Any]:
         """What is said of one image."""
         success, unrounded = bool(self.success[0]), bool(self.unrounded[0])

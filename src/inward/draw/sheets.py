@@ -28,7 +28,8 @@ def side_by_side(
     """Two images and the amplified difference between them, in one row, as an RGB picture.
 
     The difference is drawn as ``0.5 + factor * (adversarial - original) / 2``: middle gray where nothing changed.
-    The factor is the largest whole number for which this stays in [0, 1] (at least 1), and its caption tells it.
+    The factor is the largest whole number for which this stays in [0, 1] (at least 1), and its caption tells half of
+    it: by how much a change is enlarged.
     Of images with four channels the difference is drawn one channel at a time, since half of a transparency is
     nothing to look at.
 
@@ -56,7 +57,7 @@ def _difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> tupl
         return np.full_like(difference, 0.5), "no difference"
     # The slack forgives float32 rounding, which would turn 1/64 into a factor of 63; the clip takes it back.
     factor = max(1, math.floor((1 + 1e-4) / largest))
-    return np.clip(0.5 + factor * difference / 2, 0, 1), f"difference x {factor}"
+    return np.clip(0.5 + factor * difference / 2, 0, 1), f"difference x {factor / 2:g} (gray: none)"
 
 
 def curve(values: Sequence[float] | Array, title: str) -> Image.Image:

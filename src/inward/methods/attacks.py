@@ -217,8 +217,8 @@ def targeted_attack(
         images: (N, C, H, W) in [0, 1]; rounded to whole 8-bit levels first, as a picture file holds them,
             so that every distance is from what the result calls its images.
         target: the class to be taken for, class:9 or class:ostrich; one, or one an image.
-        eps: the largest change, in [0, 1] units: of any value (linf), or the norm of the whole change (l2, l1).
-        norm: linf, l2 or l1.
+        eps: the largest change, in [0, 1] units: of any value (linf), or the Euclidean length of the whole change (l2).
+        norm: linf or l2.
         step_size: the length of a step, as a share of the ball's Euclidean radius.
         steps: steps at most.
         extra: steps after the first success.
@@ -229,6 +229,8 @@ def targeted_attack(
         CallError: for an eps outside (0, 1] (linf), a target that is no class, images not in [0, 1].
     """
     asked = attacked(net, images, None, target, eight_bit_judge=eight_bit, eps=eps, norm=norm)
+    if norm == "l1":
+        raise CallError("the normalized gradient has no norm l1 here; write linf or l2, or use pgd with a target")
     # The image's own answer is no label here: to be taken for what it is already is done at once.
     length = _length(step_size) * (eps * math.sqrt(asked.images[0].numel()) if norm == "linf" else eps)
     ball = Ball(asked.images, eps, P[norm])

@@ -67,7 +67,7 @@ def integrated_gradients(
 
     Raises:
         CallError: for images that are not in [0, 1], an address that the network does not have, a baseline of
-            another shape, a point from which there is no path to the target, or a tolerance that is not above 0.
+            another shape, a point from which there is no path to the target, or a tolerance outside (0, 1].
     """
     _check(tolerance, most, steps)
     asked = explained(net, images, target, of)
@@ -97,12 +97,12 @@ def integrated_gradients(
 
 
 def _check(tolerance: float, most: int, steps: int | None) -> None:
-    if not tolerance > 0:
-        raise CallError(f"a tolerance is a share above 0, such as 0.02, not {tolerance:g}")
+    if not 0 < tolerance <= 1:
+        raise CallError(f"a tolerance is a share above 0 and at most 1, such as 0.02, not {tolerance:g}")
     if most < LEAST:
         raise CallError(f"an integral takes {LEAST} gradients or more, not {most}; give a larger --most")
     if steps is not None and steps < 1:
-        raise CallError(f"a line has 1 point or more, not {steps}")
+        raise CallError(f"steps counts points from 1 up, not {steps}; leave it out for a tolerance")
 
 
 def _allowed(tolerance: float, spread: Tensor, change: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 
 from inward import draw
 from inward.errors import CallError, InwardError
@@ -111,6 +111,16 @@ def free_name(out: Path, name: str, method: str) -> str:
     return f"{name}-{method}" if told is not None and told["method"] != method else name
 
 
+def replaces(folder: Path, result: Result) -> bool:
+    """Whether the folder holds a result that was made otherwise: of other options, or of another picture."""
+    told = manifest_in(folder)
+    if told is None:
+        return False
+    made = manifest_of(result, [])
+    inputs = [{k: (v or {}).get("sha256") for k, v in (m.get("inputs") or {}).items()} for m in (told, made)]
+    return told.get("parameters") != _json(made["parameters"]) or inputs[0] != inputs[1]
+
+
 def _exchange(draft: Path, folder: Path) -> None:
     if folder.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -128,7 +138,8 @@ def _exchange(draft: Path, folder: Path) -> None:
 
 def _write(result: Result, folder: Path, extra: Mapping[str, Path]) -> None:
     arrays = {name: tensor.detach().cpu().contiguous() for name, tensor in result.arrays().items()}
-    save_file(arrays, folder / ARRAYS)
+    # safetensors' own writing leaves a file that only its owner can read.
+    (folder / ARRAYS).write_bytes(to_bytes(arrays))
     pictures = figures(result)
     for name, picture in pictures.items():
         draw.save_png(picture, folder / name)

@@ -47,11 +47,12 @@ def identity(net: Network, files: Sequence[Path], points: Sequence[str], k: int)
         "points": list(points),
         "k": k,
         "bins": BINS,
-        "files": [{"file": str(file.absolute()), "sha256": _sha256(file)} for file in files],
+        "files": [{"file": str(file.absolute()), "sha256": sha256_of(file)} for file in files],
     }
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file's bytes. Raises InwardError where it cannot be read."""
     try:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,87 @@
+"""Pictures whose class is known: from the folders they lie in, or from their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from inward.errors import CallError, InwardError
+from inward.network.network import Network
+from inward.pictures import find
+
+_NUMBERED = re.compile(r"(\d+)(?=[_.\-])")
+_HOW = "put the pictures of each class into a folder of its name or number, or begin their names with it, 281_cat.jpg"
+
+
+class Labeled(NamedTuple):
+    """A picture and the number of its class."""
+
+    file: Path
+    label: int
+
+
+def labeled(place: str | Path, net: Network) -> list[Labeled]:
+    """The pictures of a folder with the classes that it tells, sorted by class folder and name.
+
+    A folder of folders tells them by the names of these: numbers, or names that the network knows; where
+    none is one and there are as many folders as classes, by their order, as torchvision's ImageFolder does.
+    A flat folder tells them by the numbers that file names begin with.
+
+    Raises:
+        InwardError: for a folder that is missing or empty.
+        CallError: where the classes are not told, or are not the network's.
+    """
+    root = Path(place)
+    if not root.is_dir():
+        raise InwardError(f"there is no folder {root}; name one with labeled pictures")
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    count = classes_of(net)
+    if folders:
+        numbers = _of_folders(folders, net, count)
+        return [
+            Labeled(file, number) for folder, number in zip(folders, numbers, strict=True) for file in find([folder])
+        ]
+    files = find([root])
+    found = [(_NUMBERED.match(file.name), file) for file in files]
+    unnamed = [file.name for match, file in found if match is None]
+    if unnamed:
+        raise CallError(f"nothing tells the class of {unnamed[0]} ({len(unnamed)} of {len(files)} pictures); {_HOW}")
+    return [Labeled(file, _checked(int(match[1]), count, file)) for match, file in found if match is not None]
+
+
+def classes_of(net: Network) -> int:
+    """How many classes a network tells apart. Raises CallError where its output is no list of classes."""
+    with torch.no_grad():
+        shape = tuple(net(torch.zeros(1, net.preprocess.channels, *net.size, dtype=net.dtype, device=net.device)).shape)
+    if len(shape) != 2 or shape[1] < 2:
+        raise CallError(f"accuracy needs an output of two classes or more, and that of {net.name} is {shape}")
+    return int(shape[1])
+
+
+def _of_folders(folders: Sequence[Path], net: Network, count: int) -> list[int]:
+    names = [folder.name for folder in folders]
+    if all(name.isdecimal() for name in names):
+        return [_checked(int(folder.name), count, folder) for folder in folders]
+    try:
+        return [_number(net, name) for name in names]
+    except CallError as error:
+        if len(folders) == count:
+            return list(range(count))
+        raise CallError(f"the folders are no classes of {net.name} ({error}); {_HOW}") from error
+
+
+def _number(net: Network, name: str) -> int:
+    unit = net.resolve(f"class:{name}").unit
+    if unit is None:
+        raise CallError(f"'{name}' is not a class")
+    return unit
+
+
+def _checked(number: int, count: int, where: Path) -> int:
+    if number >= count:
+        raise CallError(f"{where.name} is of class {number}, and the network has the classes 0 to {count - 1}")
+    return number
