@@ -6,13 +6,18 @@
 from inward.errors import CallError, InwardError, InwardWarning
 from inward.gradient import gradient, mean_gradient
 from inward.methods import TABLE
+from inward.methods.apgd import apgd
 from inward.methods.attacks import fgsm, momentum_fgsm, pgd, targeted_attack
+from inward.methods.autoattack import autoattack
 from inward.methods.blur_integrated import blur_integrated_gradients
 from inward.methods.cam import grad_cam, grad_cam_plus_plus, layer_cam
+from inward.methods.carlini_wagner import carlini_wagner
 from inward.methods.class_visualization import class_visualization
 from inward.methods.conductance import conductance, neuron_conductance
+from inward.methods.deepfool import deepfool
 from inward.methods.deeplift import deeplift
 from inward.methods.expected_gradients import expected_gradients
+from inward.methods.fast_minimum import fmn
 from inward.methods.gradient_times_input import gradient_x_input
 from inward.methods.guided import deconvnet, guided_backpropagation
 from inward.methods.guided_integrated import guided_integrated_gradients
@@ -25,6 +30,7 @@ from inward.methods.rollout import attention_rollout
 from inward.methods.saliency import saliency
 from inward.methods.score_cam import score_cam
 from inward.methods.smoothing import smoothgrad, squaregrad, vargrad
+from inward.methods.square import square
 from inward.methods.superpixels import lime
 from inward.methods.visualize import visualize
 from inward.network import Network
@@ -41,14 +47,19 @@ __all__ = [
     "Network",
     "__version__",
     "activations",
+    "apgd",
     "attention_rollout",
+    "autoattack",
     "blur_integrated_gradients",
+    "carlini_wagner",
     "class_visualization",
     "conductance",
     "deconvnet",
+    "deepfool",
     "deeplift",
     "expected_gradients",
     "fgsm",
+    "fmn",
     "grad_cam",
     "grad_cam_plus_plus",
     "gradient",
@@ -71,6 +82,7 @@ __all__ = [
     "saliency",
     "score_cam",
     "smoothgrad",
+    "square",
     "squaregrad",
     "targeted_attack",
     "vargrad",

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -63,6 +64,11 @@ class Attacked:
     def size(self) -> Size:
         """Height and width of the images."""
         return (self.images.shape[2], self.images.shape[3])
+
+    def seeds(self, seed: int) -> list[int]:
+        """A seed for every image, by what is in it: each has its own noise, and the same alone and in a batch."""
+        levels = eight_bit(self.images).mul(LEVELS).round().to(torch.uint8).cpu().numpy()
+        return [seed ^ int.from_bytes(sha256(one.tobytes()).digest()[:7], "big") for one in levels]
 
     def objective(self, loss: Loss) -> Objective:
         """What an attack climbs. Raises CallError for a loss that there is none of."""

@@ -265,6 +265,7 @@ class Climb:
         goal = Goal(asked, self.ball)
         last, steps = asked.images.clone(), torch.zeros(len(asked.images), dtype=torch.long)
         history: list[Tensor] = []
+        seeds = asked.seeds(seed) if self.random_start else [0] * len(last)
         left = torch.arange(len(asked.images))
         if self.stop:
             goal.offer(asked.images, left, asked.fooled(asked.logits, left))
@@ -276,7 +277,7 @@ class Climb:
                 asked.net,
                 self._row(where, reached, asked),
                 asked.images[where],
-                seeds=[seed + restart] * len(left),
+                seeds=[seeds[i] + restart for i in left.tolist()],
                 on_pass=on_pass,
             )
             last[where] = found.images

@@ -10,13 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from inward.errors import CallError
+from inward.methods.apgd import apgd
 from inward.methods.attacks import fgsm, momentum_fgsm, pgd, targeted_attack
+from inward.methods.autoattack import autoattack
 from inward.methods.blur_integrated import blur_integrated_gradients
 from inward.methods.cam import grad_cam, grad_cam_plus_plus, layer_cam
+from inward.methods.carlini_wagner import carlini_wagner
 from inward.methods.class_visualization import class_visualization
 from inward.methods.conductance import conductance, neuron_conductance
+from inward.methods.deepfool import deepfool
 from inward.methods.deeplift import deeplift
 from inward.methods.expected_gradients import expected_gradients
+from inward.methods.fast_minimum import fmn
 from inward.methods.gradient_times_input import gradient_x_input
 from inward.methods.guided import deconvnet, guided_backpropagation
 from inward.methods.guided_integrated import guided_integrated_gradients
@@ -29,6 +34,7 @@ from inward.methods.rollout import attention_rollout
 from inward.methods.saliency import saliency
 from inward.methods.score_cam import score_cam
 from inward.methods.smoothing import smoothgrad, squaregrad, vargrad
+from inward.methods.square import square
 from inward.methods.superpixels import lime
 from inward.methods.visualize import visualize
 from inward.results import Attribution, Perturbation, Result, Visualization
@@ -299,6 +305,60 @@ TABLE: tuple[Method, ...] = (
         returns=Perturbation,
         question="Which change would fool other networks too?",
         paper="Dong et al. 2017, arXiv:1710.06081",
+    ),
+    Method(
+        name="deepfool",
+        command="attack",
+        function=deepfool,
+        takes="images",
+        returns=Perturbation,
+        question="How near is the nearest other class?",
+        paper="Moosavi-Dezfooli, Fawzi and Frossard 2015, arXiv:1511.04599",
+    ),
+    Method(
+        name="carlini-wagner",
+        command="attack",
+        function=carlini_wagner,
+        takes="images",
+        returns=Perturbation,
+        question="What is the smallest l2 change that fools it, whatever it costs to find?",
+        paper="Carlini and Wagner 2016, arXiv:1608.04644",
+    ),
+    Method(
+        name="fmn",
+        command="attack",
+        function=fmn,
+        takes="images",
+        returns=Perturbation,
+        question="What is the smallest change that fools it, in any norm?",
+        paper="Pintor, Roli, Brendel and Biggio 2021, arXiv:2102.12827",
+    ),
+    Method(
+        name="apgd",
+        command="attack",
+        function=apgd,
+        takes="images",
+        returns=Perturbation,
+        question="Does a search without a step size to tune make it answer something else?",
+        paper="Croce and Hein 2020, arXiv:2003.01690",
+    ),
+    Method(
+        name="square",
+        command="attack",
+        function=square,
+        takes="images",
+        returns=Perturbation,
+        question="Can it be fooled by one who sees only its scores?",
+        paper="Andriushchenko, Croce, Flammarion and Hein 2020, arXiv:1912.00049",
+    ),
+    Method(
+        name="autoattack",
+        command="attack",
+        function=autoattack,
+        takes="images",
+        returns=Perturbation,
+        question="How many answers withstand the standard sequence of attacks?",
+        paper="Croce and Hein 2020, arXiv:2003.01690",
     ),
     Method(
         name="feature-visualization",

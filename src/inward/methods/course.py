@@ -1,0 +1,110 @@
+"""Several searches after one another inside one ball, each for the images that those before left standing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from inward.columns.constraints import Ball
+from inward.errors import CallError
+from inward.methods.attacked import EPS, Attacked, Goal, Moved, Norm, P
+from inward.network.lean import lean
+from inward.types import Images, Scores
+
+OnProgress: TypeAlias = Callable[[int, int], None]
+"""Called with (passes done, passes at most)."""
+
+
+class Course:
+    """What the searches did to each image: its successes, its last candidate, its steps and scores.
+
+    Attributes:
+        net: the network that searches run on; what they found is judged on the plain one.
+        stop: whether an image is left alone once it fools the network.
+    """
+
+    def __init__(
+        self, asked: Attacked, ball: Ball, passes: int, *, stop: bool = True, on_progress: OnProgress | None = None
+    ) -> None:
+        self.asked, self.ball, self.stop = asked, ball, stop
+        self.net = lean(asked.net, asked.size, half=False)
+        self.goal = Goal(asked, ball)
+        self._last = asked.images.clone()
+        self._steps = torch.zeros(len(asked.images), dtype=torch.long)
+        self._history: list[Tensor] = []
+        self._passes, self._done, self._planned, self._on_progress = passes, 0, 0, on_progress
+        if stop:
+            everyone = torch.arange(len(asked.images))
+            self.goal.offer(asked.images, everyone, asked.fooled(asked.logits, everyone))
+
+    @property
+    def left(self) -> Tensor:
+        """The numbers of the images that still need work."""
+        return (~self.goal.reached | (not self.stop)).nonzero()[:, 0]
+
+    def begin(self, passes: int) -> None:
+        """A search of at most so many passes begins; the one before it may have ended early."""
+        self._done = self._planned
+        self._planned += passes
+
+    def count(self, numbers: Tensor, scores: Scores) -> None:
+        """One pass over the images with these numbers, and their scores before (of queries: behind) it."""
+        self._steps[numbers] += 1
+        row = torch.full((len(self._steps),), math.nan, dtype=_kept(scores.dtype))
+        row[numbers] = scores.cpu().to(row)
+        self._history.append(row)
+        self._done += 1
+        if self._on_progress is not None:
+            self._on_progress(self._done, self._passes)
+
+    def offer(self, images: Images, numbers: Tensor, logits: Tensor) -> Tensor:
+        """Judges candidates; gives which need no more work."""
+        reached = self.goal.offer(images, numbers, self.asked.fooled(logits, numbers))
+        return reached & self.stop
+
+    def keep(self, images: Images, numbers: Tensor) -> None:
+        """What a search ends at where it found nothing."""
+        self._last[numbers.to(self._last.device)] = images
+
+    def moved(self) -> Moved:
+        """What all searches found."""
+        if self._on_progress is not None and self._done < self._passes:
+            self._on_progress(self._passes, self._passes)
+        history = (
+            torch.stack(self._history)
+            if self._history
+            else torch.zeros((0, len(self._steps)), dtype=_kept(self._last.dtype))
+        )
+        return self.goal.moved(self._last, self._steps, history)
+
+
+def _kept(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def two_norms(norm: Norm) -> Norm:
+    """Raises CallError for l1."""
+    if norm == "l1":
+        raise CallError("this attack has no norm l1 here; write linf or l2, or use pgd")
+    return norm
+
+
+def radius(eps: float | None, norm: str) -> float:
+    """eps, or the usual one of the norm."""
+    return EPS.get(norm, 0.0) if eps is None else eps
+
+
+def ball_of(asked: Attacked, eps: float, norm: Norm) -> Ball:
+    """The ball around the attacked images."""
+    return Ball(asked.images, eps, P[norm])
+
+
+def counted(what: str, value: int) -> int:
+    """Raises CallError for a number below 1."""
+    if value < 1:
+        raise CallError(f"{what} must be 1 or more, not {value}")
+    return value

@@ -1,0 +1,159 @@
+"""DeepFool: to the nearest of the boundaries that the network would have, were it linear."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from inward.columns.constraints import normalized
+from inward.columns.objectives import wide
+from inward.errors import CallError
+from inward.gradient import constant, trace_for
+from inward.methods.attacked import Attacked, Classes, attacked
+from inward.methods.nearest import Nearest
+from inward.network.lean import lean
+from inward.network.modes import ordinary
+from inward.network.network import Network
+from inward.results import Perturbation
+from inward.types import Images
+
+# So that a boundary is crossed also where a step ends just on it: this many roundings of 1.
+_ROUNDINGS = 16
+
+
+def deepfool(
+    net: Network,
+    images: Images,
+    *,
+    label: Classes = None,
+    norm: Literal["l2", "linf"] = "l2",
+    steps: int = 50,
+    overshoot: float = 0.02,
+    classes: int = 10,
+    eight_bit: bool = True,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Perturbation:
+    """The shortest way to the nearest class, as if the network were linear; again from there until it is fooled.
+
+    Moosavi-Dezfooli, Fawzi and Frossard, "DeepFool: a simple and accurate method to fool deep neural networks",
+    2015. Of every class considered it takes the difference of its logit and the answer's, ``f``, and the gradient
+    ``w`` of that; the boundary at which ``|f| / ||w||`` is smallest is gone to, ``|f| / ||w||^2 w`` away (linf:
+    ``|f| / ||w||_1 sign(w)``). The sum of the steps is lengthened by the overshoot. Of a linear network
+    it is the smallest change there is. No picture's eps is given: the result's ``l2`` (``linf``) is what was found.
+
+    Args:
+        net: the network.
+        images: (N, C, H, W) in [0, 1].
+        label: the class to lead away from; one, or one an image. By default the network's own answer.
+        norm: linf or l2, the length of the change that is to be small.
+        steps: steps at most.
+        overshoot: by how much of itself the change is lengthened, to get across the boundary.
+        classes: how many of the likeliest classes are considered, the answer among them; each costs a backward
+            pass a step.
+        eight_bit: judge the 8-bit picture, as a file holds it; of those the smallest multiple of the change found
+            that fools the network.
+        on_progress: called after every step with (steps done, steps in all).
+
+    Raises:
+        CallError: for a norm that is not linf or l2, fewer than two classes, steps or an overshoot below 0, images
+            not in [0, 1], classes that the network does not have, or a network of one output.
+    """
+    asked = attacked(net, images, label, None, eight_bit_judge=eight_bit, eps=None, norm=norm)
+    if norm not in ("l2", "linf"):
+        raise CallError(f"DeepFool has no norm {norm} here; write linf or l2")
+    if steps < 0 or classes < 2:
+        raise CallError(f"DeepFool takes 0 steps or more and considers 2 classes or more, not {steps} and {classes}")
+    if not (overshoot >= 0 and math.isfinite(overshoot)):
+        raise CallError(f"overshoot is a share of the change and is 0 or more, not {overshoot:g}; write 0.02")
+    nearest = Nearest(asked, norm)
+    last = _search(asked, nearest, _Boundaries(norm, classes), steps, overshoot, on_progress)
+    told = {"norm": norm, "steps": steps, "overshoot": overshoot, "classes": classes}
+    own = {name: asked.parameters[name] for name in ("label", "eight_bit")}
+    return asked.result("deepfool", own | told, nearest.moved(last))
+
+
+def _search(
+    asked: Attacked,
+    nearest: Nearest,
+    boundaries: _Boundaries,
+    steps: int,
+    overshoot: float,
+    on_progress: Callable[[int, int], None] | None,
+) -> Images:
+    """Moves every image until it fools; gives where each ended."""
+    fast = lean(asked.net, asked.size, half=False)
+    last, total = asked.images.clone(), torch.zeros_like(wide(asked.images))
+    # Of each image the answer first, then the classes by how near they are to it.
+    answers = asked.logits.argmax(1, keepdim=True)
+    order = asked.logits.scatter(1, answers, math.inf).argsort(dim=1, descending=True, stable=True)
+    order = order[:, : boundaries.classes]
+    left = nearest.begin()
+    for done in range(1, steps + 1):
+        if len(left) == 0:
+            break
+        where = left.to(last.device)
+        way, lead = boundaries.nearest(fast, last[where], order[where])
+        # Where no class has a gradient, no step leads anywhere.
+        alive = way.flatten(1).count_nonzero(1).cpu() > 0
+        left, where, way = left[alive], where[alive.to(where.device)], way[alive.to(where.device)]
+        if len(left) == 0:
+            break
+        nearest.note(left, lead[alive.to(lead.device)])
+        total[where] += way
+        last[where] = (asked.images[where] + (1 + overshoot) * total[where]).clamp(0, 1).to(last)
+        left = _withstanding(nearest, fast, last, left)
+        if on_progress is not None:
+            on_progress(done, steps)
+    return last
+
+
+def _withstanding(nearest: Nearest, fast: Network, images: Images, left: Tensor) -> Tensor:
+    """Those of the images left that do not fool the network yet."""
+    candidates = images[left.to(images.device)]
+    with torch.no_grad():
+        logits = trace_for(fast, candidates, ["class"])["class"]
+    fooled = nearest.fooled(candidates, logits, left)
+    nearest.offer(candidates, left, fooled)
+    return left[~fooled]
+
+
+@dataclass(frozen=True)
+class _Boundaries:
+    """Those between the answer and the other classes considered, as if the network were linear."""
+
+    norm: str
+    classes: int
+
+    def nearest(self, net: Network, images: Images, order: Tensor) -> tuple[Images, Tensor]:
+        """The way to the nearest boundary of each image (0 where there is none), and the largest lead over the answer.
+
+        ``order``: (N, K), the answer and then the other classes.
+        """
+        with ordinary(net.device):
+            image = constant(images).requires_grad_(True)
+            logits = trace_for(net, image, ["class"])["class"]
+            rises = logits.gather(1, order[:, 1:]) - logits.gather(1, order[:, :1])
+            best = torch.zeros_like(wide(images))
+            shortest = torch.full((len(images),), math.inf, dtype=best.dtype, device=best.device)
+            for k in range(rises.shape[1] if rises.requires_grad else 0):
+                last = k == rises.shape[1] - 1
+                (slope,) = torch.autograd.grad(rises[:, k].sum(), image, retain_graph=not last)
+                distance, way = self._way(rises[:, k].detach().abs(), wide(slope))
+                nearer = distance < shortest
+                shortest = torch.where(nearer, distance, shortest)
+                best = torch.where(nearer.view(-1, 1, 1, 1), way, best)
+        return best, rises.detach().amax(1)
+
+    def _way(self, height: Tensor, slope: Images) -> tuple[Tensor, Images]:
+        """How far it is to a boundary, (N,), and the way there; where there is no slope it is infinitely far."""
+        flat = slope.flatten(1)
+        norms = flat.norm(dim=1) if self.norm == "l2" else flat.abs().sum(1)
+        beyond = _ROUNDINGS * torch.finfo(slope.dtype).eps
+        distance = torch.where(norms > 0, height / norms + beyond, math.inf)
+        direction = normalized(slope) if self.norm == "l2" else slope.sign()
+        return distance, torch.where(norms > 0, distance, 0).view(-1, 1, 1, 1) * direction
