@@ -146,6 +146,7 @@ CASES = [
 # Relatives of the others: in the slow tier.
 RELATIVES = {
     *("torchvision/inception_v3", "torchvision/mobilenet_v2", "torchvision/mnasnet0_5", "torchvision/regnet_x_400mf"),
+    *("torchvision/densenet121", "torchvision/efficientnet_b0", "torchvision/shufflenet_v2_x0_5"),
     *("timm/swin_tiny_patch4_window7_224", "timm/lcnet_050", "timm/edgenext_xx_small"),
 }
 

@@ -137,7 +137,7 @@ sys.exit(cli.main(sys.argv[2:]))
 """
 
 
-@pytest.mark.parametrize("most", [0, 200, 1500])
+@pytest.mark.parametrize("most", [200, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 1500))])
 def test_a_full_disk(network: list[str], tmp_path: Path, most: int) -> None:
     """Nothing at all can be written, or the arrays begin and do not end, or the pictures, or the page."""
     out = tmp_path / "out"

@@ -50,7 +50,7 @@ def labels(net: Network, x: Tensor) -> Tensor:
     return torch.cat([(right[:2] + 1) % 5, right[2:]])
 
 
-@pytest.mark.parametrize(("norm", "eps"), [("linf", 1.2 / 255), ("l2", 0.12)])
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 1.2 / 255), pytest.param("l2", 0.12, marks=pytest.mark.slow)])
 def test_no_more_withstand_it_than_torchattacks_s_or_pgd(
     module: nn.Module, net: Network, x: Tensor, labels: Tensor, norm: Any, eps: float
 ) -> None:

@@ -259,7 +259,7 @@ def test_what_the_program_says_of_itself_is_on_the_pages(made):
     assert text.endswith("\nafter")
     names = re.findall(r"^## inward (.+)$", text, re.M)
     assert set(names) == {"show", "predict", "explain", "attack", "visualize", "rerun", "methods", "demo"} | {
-        "study activations"
+        *("study activations", "evaluate")
     }
     assert len(re.findall(r"^Usage: inward ", text, re.M)) == len(names)
     assert "--parameterization" in text

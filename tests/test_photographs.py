@@ -88,7 +88,7 @@ def plain_logits(module: torch.nn.Module, files: Sequence[Path], side: int) -> T
         return torch.cat([module(batch) for batch in torch.stack(shown).split(30)])
 
 
-@pytest.mark.parametrize("name", ["squeezenet", "inception"])
+@pytest.mark.parametrize("name", ["squeezenet", pytest.param("inception", marks=pytest.mark.slow)])
 def test_first_photographs_are_read_as_without_inward(
     name: str, nets: dict[str, Network], photographs: list[Path], shared_data: Path
 ) -> None:

@@ -116,8 +116,8 @@ def test_inception_v1_has_the_published_fields() -> None:
     ("name", "size", "points"),
     [
         ("squeezenet1_1", (99, 70), ["features.0", "features.2", "features.6", "features.12"]),
-        ("alexnet", (96, 64), ["features.2", "features.12", "avgpool", "view"]),
-        ("shufflenet_v2_x0_5", (64, 96), ["maxpool", "stage2.0", "stage3"]),
+        pytest.param("alexnet", (96, 64), ["features.2", "features.12", "avgpool", "view"], marks=pytest.mark.slow),
+        pytest.param("shufflenet_v2_x0_5", (64, 96), ["maxpool", "stage2.0", "stage3"], marks=pytest.mark.slow),
     ],
 )
 def test_convolutional_networks_are_exact(name: str, size: tuple[int, int], points: list[str]) -> None:
@@ -145,7 +145,7 @@ def test_strides_of_resnet18() -> None:
 @pytest.mark.parametrize(
     ("name", "size", "exact", "whole"),
     [
-        ("mobilenet_v3_small", (64, 96), "features.0", "features.1"),
+        pytest.param("mobilenet_v3_small", (64, 96), "features.0", "features.1", marks=pytest.mark.slow),
         ("convnext_tiny", (64, 96), "features.1.0.block.0", "features.7"),
         ("small swin", (64, 96), "features.0", "features.1.0"),
     ],

@@ -243,16 +243,21 @@ def test_no_frame_is_kept(tmp_path: Path, suffix: str, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Image.Image, "copy", watched)
     most = 0
-    with video(tmp_path / f"a{suffix}", (32, 40)) as film:
-        for i in range(12):
-            film.add(smooth(32, 40, 0.1 * i))
-            gc.collect()
-            most = max(most, sum(reference() is not None for reference in living))
+    # What was there before is not searched again at every frame.
+    gc.freeze()
+    try:
+        with video(tmp_path / f"a{suffix}", (32, 40)) as film:
+            for i in range(12):
+                film.add(smooth(32, 40, 0.1 * i))
+                gc.collect()
+                most = max(most, sum(reference() is not None for reference in living))
+    finally:
+        gc.unfreeze()
     assert len(living) >= 12
     assert most <= 1
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [SUFFIXES[0], *(pytest.param(s, marks=pytest.mark.slow) for s in SUFFIXES[1:])])
 def test_memory_does_not_grow_with_the_frames(tmp_path: Path, suffix: str) -> None:
     """200 more frames of 400 kB (80 MB in all) cost less than 20 MB: what the encoder looks ahead is already there."""
     program = f"""
