@@ -1,8 +1,8 @@
-"""``python -m benchmarks.memory [--save]``: peak memory of integrated gradients, ours and Captum's, in child processes.
+"""``python -m benchmarks.memory [NETWORK...] [--save]``: peak memory of integrated gradients, ours and Captum's.
 
 Captum holds all steps at once by default, so its memory grows with photographs times steps. The most
-photographs that it can do so here are found by trying, each time in a child with a limit on its
-memory; then the peaks of both are measured on as many. Ours is measured on 8 photographs too.
+photographs that it can do so here are found by trying, each time in a child process with a limit on
+its memory; then the peaks of both are measured on as many. Ours is measured on 8 photographs too.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ def compare(network: str, limit: float) -> dict[str, object]:
 def main() -> None:
     """Measures both networks."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"by default all: {', '.join(NETWORKS)}")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--limit", type=float, default=20.0, help="GiB that a child may take (20)")
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}")
@@ -96,10 +97,21 @@ def main() -> None:
         side, network, count, limit = options.child
         child(side, network, int(count), float(limit))
         return
-    found = [compare(network, options.limit) for network in NETWORKS]
-    print(json.dumps(found, indent=2))
-    if options.save:
-        RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    unknown = sorted(set(options.networks) - set(NETWORKS))
+    if unknown:
+        parser.error(f"there is no network {unknown[0]}")
+    for network in options.networks or NETWORKS:
+        found = compare(network, options.limit)
+        print(json.dumps(found, indent=2), flush=True)
+        if options.save:
+            _save(found)
+
+
+def _save(found: dict[str, object]) -> None:
+    """Replaces the figures of one network."""
+    held = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
+    kept = {row["network"]: row for row in held} | {found["network"]: found}
+    RESULTS.write_text(json.dumps([kept[n] for n in NETWORKS if n in kept], indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
