@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from functools import cache
 
 import torch
@@ -99,7 +100,7 @@ def share_at(query: int, queries: int, share: float) -> float:
     return share / 2 ** sum(query * 10000 // queries > bound for bound in _HALVINGS)
 
 
-class _Run:
+class _Run(ABC):
     """The state of one run, of the images that are in it: their best candidates and the scores of these."""
 
     def __init__(self, course: Course, numbers: Tensor, generator: torch.Generator) -> None:
@@ -116,13 +117,13 @@ class _Run:
         where = self.numbers.to(self.device)
         self.images, self.ball = self.course.asked.images[where], self.course.ball.select(where)
 
+    @abstractmethod
     def start(self) -> Images:
         """The first candidates."""
-        raise NotImplementedError
 
+    @abstractmethod
     def candidate(self, share: float) -> Images:
         """The best candidates with one square changed."""
-        raise NotImplementedError
 
     def side(self, share: float) -> int:
         """How long the side of a square is."""
