@@ -189,6 +189,20 @@ def test_options_of_the_method(pictures: Path, tmp_path: Path) -> None:
     assert "--score" in wrong.err
 
 
+def test_options_that_may_be_left_out_are_numbers_too(pictures: Path, tmp_path: Path) -> None:
+    asked = ("explain", *digits(), pictures / "zero.png", "--method", "integrated-gradients", "--out", tmp_path / "out")
+    assert inward(*asked, "--tolerance", "1/20").status == 0
+    manifest = tmp_path / "out" / "zero" / "manifest.json"
+    assert json.loads(manifest.read_text())["parameters"]["tolerance"] == 0.05
+    assert "'1.5' is not a whole number" in inward(*asked, "--steps", "1.5").err
+    said = inward(*asked, "--steps", "8", "--tolerance", "0.05")
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert "give one of the two" in said.err
+    assert inward(*asked, "--steps", "3").status == 0
+    again = inward("rerun", manifest, "--out", tmp_path / "again")
+    assert again.out.count("identical") == 3
+
+
 def test_note_under_a_level(pictures: Path, tmp_path: Path) -> None:
     said = inward(
         "attack", *digits(), pictures / "zero.png", "--target", "class:8", "--eps", "0.5/255", "--out", tmp_path / "o"

@@ -262,6 +262,18 @@ def test_the_chunk_changes_nothing(net: Network, x: Tensor, seen: int) -> None:
     assert torch.equal(found.measured["points"], plain.measured["points"])
 
 
+def test_the_rule_that_was_used_is_recorded(net: Network, x: Tensor) -> None:
+    names = ("tolerance", "most", "steps")
+
+    def recorded(**options: Any) -> tuple[Any, ...]:
+        parameters = integrated_gradients(net, x[:1], target="class:3", **options).record.parameters
+        return tuple(parameters[name] for name in names)
+
+    assert recorded() == (0.02, 1024, None)
+    assert recorded(tolerance=0.5, most=99) == (0.5, 99, None)
+    assert recorded(steps=4) == (None, None, 4)
+
+
 def test_progress_is_told(net: Network, x: Tensor) -> None:
     told: list[tuple[int, int]] = []
     found = integrated_gradients(net, x, target="class:3", steps=10, on_progress=lambda *now: told.append(now))
@@ -284,6 +296,11 @@ def test_a_dead_network_has_a_map_of_zeros() -> None:
         ({"tolerance": float("nan")}, "a tolerance is a share above 0"),
         ({"most": 8}, "9 gradients or more, not 8"),
         ({"steps": 0}, "steps counts points from 1 up, not 0"),
+        (
+            {"steps": 50, "tolerance": 0.02},
+            "steps is a fixed number of points, and tolerance says when to stop; give one",
+        ),
+        ({"steps": 50, "most": 100}, "steps is a fixed number of points, and most says when to stop"),
         ({"tolerance": 5.0}, "above 0 and at most 1, such as 0.02, not 5"),
         ({"baseline": torch.zeros(3, 9, 8)}, r"the baseline has the shape \(3, 9, 8\) for images of \(2, 3, 9, 7\)"),
         ({"baseline": torch.zeros(3, 3, 9, 7)}, "one baseline, or one an image"),

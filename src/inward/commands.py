@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 from cyclopts import Group, Parameter
 from docstring_parser import parse as parse_docstring
@@ -202,8 +202,11 @@ def _options(row: Method) -> list[inspect.Parameter]:
         hint: Any = hints[parameter.name]
         text = " ".join((helps.get(parameter.name) or "").split())
         settings: dict[str, Any] = {"group": _METHOD, "help": text, "show_default": _shown}
-        if hint in _CONVERTERS:
-            settings["converter"] = _CONVERTERS[hint]
+        if _number_of(hint) in _CONVERTERS:
+            settings["converter"] = _CONVERTERS[_number_of(hint)]
+        if parameter.default is None:
+            # What it then is stands in the help.
+            settings["show_default"] = False
         if parameter.name in _WORD:
             hint = str | None if parameter.default is None else str
         if parameter.name in _SEVERAL:
@@ -211,6 +214,12 @@ def _options(row: Method) -> list[inspect.Parameter]:
             settings |= {"consume_multiple": True, "negative": ()}
         found.append(parameter.replace(annotation=Annotated[hint, Parameter(**settings)]))
     return found
+
+
+def _number_of(hint: Any) -> Any:
+    """The type of an option that may be left out."""
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+    return kinds[0] if len(kinds) == 1 and type(None) in get_args(hint) else hint
 
 
 def _shown(default: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -18,6 +19,8 @@ from inward.quadrature import LEAST, Integral, Lines, gauss_legendre, integrate
 from inward.results import Attribution
 from inward.types import Images
 
+TOLERANCE = 0.02
+"""The sum of the errors of the pieces, as a share of the difference of the scores, by default."""
 MOST = 1024
 """The most gradients of an image and a baseline, by default."""
 
@@ -30,8 +33,8 @@ def integrated_gradients(
     of: Of = "score",
     at: str | None = None,
     baseline: Baseline | Sequence[Baseline] = "black",
-    tolerance: float = 0.02,
-    most: int = MOST,
+    tolerance: float | None = None,
+    most: int | None = None,
     steps: int | None = None,
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
@@ -59,50 +62,77 @@ def integrated_gradients(
         at: the point whose activations are attributed to, for example mixed4a; by default the image.
         baseline: black, gray, white, mean (the network's mean color), blur, noise (uniform), or a picture;
             of several the attributions are averaged.
-        tolerance: the sum of the errors of the sub-intervals, as a share of the difference of the scores.
-        most: the most gradients of an image and a baseline; there the map is returned with the error it has.
+        tolerance: the sum of the errors of the sub-intervals, as a share of the difference of the scores; by
+            default 0.02.
+        most: the most gradients of an image and a baseline, by default 1024; there the map is returned with the
+            error it has.
         steps: a fixed number of Gauss-Legendre points over the whole line, in place of a tolerance.
         seed: of the noise baseline.
         on_progress: called with (gradients computed, the most there can be).
 
     Raises:
         CallError: for images that are not in [0, 1], an address that the network does not have, a baseline of
-            another shape, a point from which there is no path to the target, or a tolerance outside (0, 1].
+            another shape, a point from which there is no path to the target, a tolerance outside (0, 1], or
+            steps beside a tolerance or a limit.
     """
-    _check(tolerance, most, steps)
+    rule = _rule(tolerance, most, steps)
     asked = explained(net, images, target, of)
     starts = baselines(net, asked.images, baseline, seed)
     key = None if at is None else inside(net, at, asked.size)
     lines = _lines(asked, [start for _, start in starts], key)
-    most_of_all = (steps or most) * len(lines.change)
+    most_of_all = rule.most * len(lines.change)
     on_points = None if on_progress is None else lambda done: on_progress(done, most_of_all)
-    if steps is None:
-        spread = asked.spread().cpu().repeat(len(starts))
-        found = integrate(lines, partial(_allowed, tolerance, spread), most, on_points=on_points)
+    if rule.tolerance is None:
+        found = gauss_legendre(lines, rule.most, on_points=on_points)
     else:
-        found = gauss_legendre(lines, steps, on_points=on_points)
+        spread = asked.spread().cpu().repeat(len(starts))
+        found = integrate(lines, partial(_allowed, rule.tolerance, spread), rule.most, on_points=on_points)
     values = found.values.to(lines.change) * lines.change
     measured = _measured(asked, found)
     return asked.attribution(
         "integrated-gradients",
-        {"of": of, "at": at, "baseline": [name for name, _ in starts], "tolerance": tolerance}
-        | {"most": most, "steps": steps, "seed": seed},
+        {"of": of, "at": at, "baseline": [name for name, _ in starts], **rule.parameters(), "seed": seed},
         values.unflatten(0, (len(starts), -1)).mean(0),
         asked.scores(),
         kind="contribution",
         at=key or "",
         measured=measured,
-        remarks=_remarks(measured, tolerance) if steps is None else (),
+        remarks=() if rule.tolerance is None else _remarks(measured, rule.tolerance),
     )
 
 
-def _check(tolerance: float, most: int, steps: int | None) -> None:
-    if not 0 < tolerance <= 1:
-        raise CallError(f"a tolerance is a share above 0 and at most 1, such as 0.02, not {tolerance:g}")
-    if most < LEAST:
-        raise CallError(f"an integral takes {LEAST} gradients or more, not {most}; give a larger --most")
-    if steps is not None and steps < 1:
+@dataclass(frozen=True)
+class _Rule:
+    """How the integral is computed: to a tolerance with at most so many gradients, or with just so many."""
+
+    tolerance: float | None
+    most: int
+
+    def parameters(self) -> dict[str, float | int | None]:
+        """By the names of the options."""
+        if self.tolerance is None:
+            return {"tolerance": None, "most": None, "steps": self.most}
+        return {"tolerance": self.tolerance, "most": self.most, "steps": None}
+
+
+def _rule(tolerance: float | None, most: int | None, steps: int | None) -> _Rule:
+    if steps is not None:
+        return _fixed(steps, tolerance, most)
+    found = _Rule(TOLERANCE if tolerance is None else tolerance, MOST if most is None else most)
+    if not 0 < found.tolerance <= 1:
+        raise CallError(f"a tolerance is a share above 0 and at most 1, such as 0.02, not {found.tolerance:g}")
+    if found.most < LEAST:
+        raise CallError(f"an integral takes {LEAST} gradients or more, not {found.most}; give a larger most")
+    return found
+
+
+def _fixed(steps: int, tolerance: float | None, most: int | None) -> _Rule:
+    if steps < 1:
         raise CallError(f"steps counts points from 1 up, not {steps}; leave it out for a tolerance")
+    if tolerance is not None or most is not None:
+        other = "most" if tolerance is None else "tolerance"
+        raise CallError(f"steps is a fixed number of points, and {other} says when to stop; give one of the two")
+    return _Rule(None, steps)
 
 
 def _allowed(tolerance: float, spread: Tensor, change: Tensor) -> Tensor:
