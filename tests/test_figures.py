@@ -78,12 +78,12 @@ def test_a_sensitivity_is_shown_by_its_size_and_by_its_sign(net: Network) -> Non
     found = figures.figures(result)
     assert list(found) == ["overlay.png", "map.png", "signed.png", "original.png"]
     title = "saliency of American Staffordshire terrier (class:1)"
-    size = values[0].abs().amax(0)
-    wanted = draw.heat_map(size, signed=False, title=f"{title}: largest |value| over the channels")
+    size, below = values[0].abs().amax(0), figures.caption(result)
+    wanted = draw.heat_map(size, signed=False, title=f"{title}: largest |value| over the channels", caption=below)
     assert same(found["map.png"], wanted)
-    wanted = draw.heat_map(values[0].sum(0), signed=True, title=f"{title}: sum over the channels")
+    wanted = draw.heat_map(values[0].sum(0), signed=True, title=f"{title}: sum over the channels", caption=below)
     assert same(found["signed.png"], wanted)
-    wanted = draw.overlay(result.images[0], size, signed=False, title=title)
+    wanted = draw.overlay(result.images[0], size, signed=False, title=title, caption=below)
     assert same(found["overlay.png"], wanted)
     assert same(found["original.png"], draw.to_picture(result.images[0]))
 
@@ -91,10 +91,12 @@ def test_a_sensitivity_is_shown_by_its_size_and_by_its_sign(net: Network) -> Non
 @pytest.mark.parametrize(("kind", "signed"), [("contribution", True), ("amount", False)])
 def test_contributions_diverge_around_zero_and_amounts_do_not(net: Network, kind: Any, signed: bool) -> None:
     values = values_of(1, 3, *SIZE) if signed else values_of(1, 3, *SIZE).abs()
-    found = figures.figures(result_of(net, values=values, kind=kind))
+    result = result_of(net, values=values, kind=kind)
+    found = figures.figures(result)
     assert list(found) == ["overlay.png", "map.png", "original.png"]
     title = "saliency of American Staffordshire terrier (class:1): sum over the channels"
-    assert same(found["map.png"], draw.heat_map(values[0].sum(0), signed=signed, title=title))
+    wanted = draw.heat_map(values[0].sum(0), signed=signed, title=title, caption=figures.caption(result))
+    assert same(found["map.png"], wanted)
 
 
 def test_one_channel_needs_no_sum_and_a_coarse_grid_keeps_its_cells(net: Network) -> None:
@@ -125,9 +127,11 @@ def test_points_without_a_grid_have_bars_of_their_strongest_units(
     order = sums.abs().argsort(descending=True)[:20].tolist()
     names = [line.text for line in written if line.text.startswith(f"{at}/")]
     assert names == [f"{at}/{k}" for k in order]
-    numbers = [line.text for line in written[1:] if not line.text.startswith(f"{at}/")]
-    assert [lettering.number_label(sums[k].item()) for k in order] == numbers
-    assert written[0].text == f"saliency of class:1, at {at}" + (": strongest units, 20 of 30" if at == "fc" else "")
+    result = result_of(enlarging, at=at)
+    told = [line.text for line in written if not line.text.startswith(f"{at}/")]
+    assert told[-1] == figures.caption(result)
+    assert [lettering.number_label(sums[k].item()) for k in order] == told[1:-1]
+    assert told[0] == f"saliency of class:1, at {at}" + (": strongest units, 20 of 30" if at == "fc" else "")
 
 
 def test_units_at_zero_have_no_bars(enlarging: Network, written: list[Written]) -> None:
@@ -138,7 +142,7 @@ def test_units_at_zero_have_no_bars(enlarging: Network, written: list[Written]) 
     assert [line.text for line in written if line.text.startswith("fc/")] == ["fc/17"]
     written.clear()
     figures.figures(result[1])
-    assert [line.text for line in written[1:]] == ["fc/0", "0"]
+    assert [line.text for line in written[1:-1]] == ["fc/0", "0"]
 
 
 def test_a_grid_finer_than_the_image_does_not_lie_over_it(enlarging: Network) -> None:
@@ -205,6 +209,21 @@ def test_captions_carry_what_was_measured(net: Network) -> None:
     assert figures.caption(result[1]) == told
 
 
+@pytest.mark.parametrize("at", [None, "second", "fc"])
+def test_every_picture_of_a_map_carries_what_was_measured(net: Network, at: str | None, written: list[Written]) -> None:
+    measured = {
+        "error": torch.tensor([0.0187], dtype=torch.float64),
+        "signed_error": torch.tensor([-0.0031], dtype=torch.float64),
+        "points": torch.tensor([65]),
+    }
+    pictures = figures.figures(result_of(net, at=at, measured=measured, scores=torch.tensor([19.7])))
+    del pictures["original.png"]
+    words = " ".join(line.text for line in written)
+    assert words.count("error 1.9 %, signed error -0.31 %, points 65") == len(pictures) == (3 if at != "fc" else 1)
+    for line in written:
+        assert 0 <= line.left < line.right
+
+
 def test_a_cell_of_the_gallery(net: Network) -> None:
     values = values_of(2, 3, *SIZE)
     measured = {"error": torch.tensor([0.008, 0.1]), "deletion": torch.tensor([0.123456, 0.2])}
@@ -244,7 +263,11 @@ def test_one_outlier_does_not_hide_the_rest(net: Network) -> None:
 
 def test_only_bare_pictures_are_enlarged(net: Network, enlarging: Network) -> None:
     bars = result_of(enlarging, at="fc", values=torch.eye(30)[:1])
-    assert figures.main_picture(bars).size == figures.figures(bars)["units.png"].size == (560, 75)
+    assert (
+        figures.main_picture(bars).size
+        == figures.figures(bars)["units.png"].size
+        == (560, 75 + lettering.line_height(14))
+    )
     pictures = inward.visualize(net, ["class:0"], steps=2, size=SIZE)
     assert figures.main_picture(pictures).size == (7 * 32, 9 * 32)
 

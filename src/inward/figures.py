@@ -37,12 +37,14 @@ def _(result: Attribution) -> dict[str, Image.Image]:
     if not has_map(result):
         return {"units.png": _units(result), **original}
     plane, signed, told = plane_of(result)
-    found = {"map.png": draw.heat_map(plane, signed=signed, title=titled(result, told))}
+    below = caption(result)
+    found = {"map.png": draw.heat_map(plane, signed=signed, title=titled(result, told), caption=below)}
     if _is_coarser(plane, image):
-        found = {"overlay.png": draw.overlay(image, plane, signed=signed, title=titled(result)), **found}
+        over = draw.overlay(image, plane, signed=signed, title=titled(result), caption=below)
+        found = {"overlay.png": over, **found}
     if result.kind == "sensitivity":
         title = titled(result, f": sum over {_axis(result)}")
-        found["signed.png"] = draw.heat_map(signed_sum(values), signed=True, title=title)
+        found["signed.png"] = draw.heat_map(signed_sum(values), signed=True, title=title, caption=below)
     return found | original
 
 
@@ -94,7 +96,7 @@ def _units(result: Attribution) -> Image.Image:
     names, sums = _strongest_units(result)
     count = result.features().shape[1]
     told = f": strongest units, {len(names)} of {count}" if len(names) < count else ""
-    return draw.bars(names, sums, titled(result, told))
+    return draw.bars(names, sums, titled(result, told), caption(result))
 
 
 def _strongest_units(result: Attribution, most: int = _MOST_UNITS) -> tuple[list[str], list[float]]:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from inward.draw import lettering
 from inward.draw.colors import table
+from inward.draw.maps import CAPTION
 from inward.errors import CallError
 
 _WIDTH, _EDGE, _GAP = 560, 14, 8
@@ -46,7 +47,7 @@ class _Layout:
         return self.top + (row + 0.5) * _ROW
 
 
-def bars(names: Sequence[str], values: Sequence[float], title: str) -> Image.Image:
+def bars(names: Sequence[str], values: Sequence[float], title: str, caption: str = "") -> Image.Image:
     """Horizontal bars from zero, one a row from the top, 560 pixels wide, as an RGB picture.
 
     Positive numbers are red and negative ones blue, as in signed maps; each stands at the end of its bar with three
@@ -56,6 +57,7 @@ def bars(names: Sequence[str], values: Sequence[float], title: str) -> Image.Ima
         names: one a bar, to its left; long ones are shortened in the middle, where addresses tell least.
         values: one a bar, finite.
         title: one or two lines above the bars.
+        caption: what was measured, in a few lines below them.
 
     Raises:
         CallError: no bars, another number of names than of values, or a value that is not a finite number.
@@ -67,13 +69,17 @@ def bars(names: Sequence[str], values: Sequence[float], title: str) -> Image.Ima
     heading = lettering.wrap(title, _LETTERS + 2, _WIDTH - 2 * _EDGE, most=2)
     shown = [_fitted(name) for name in names]
     layout = _laid_out(shown, labels, shares, 8 + len(heading) * lettering.line_height(_LETTERS + 2) + _GAP)
-    picture = _rows(shares, layout).reduce(_FINE)
+    below = lettering.wrap(caption, _LETTERS, _WIDTH - 2 * _EDGE, most=CAPTION)
+    rows = _rows(shares, layout).reduce(_FINE)
+    picture = Image.new("RGB", (_WIDTH, rows.height + len(below) * lettering.line_height(_LETTERS)), "white")
+    picture.paste(rows)
     lettering.write_lines(picture, (_EDGE, 8), heading, _LETTERS + 2, lettering.INK)
     for row, (name, label, share) in enumerate(zip(shown, labels, shares.tolist(), strict=True)):
         y = layout.middle(row)
         lettering.write(picture, (layout.names, y), name, _LETTERS, lettering.INK, (1, 0.5))
         side, where = (-_GAP / 2, 1) if share < 0 else (_GAP / 2, 0)
         lettering.write(picture, (layout.end(share) + side, y), label, _LETTERS, lettering.QUIET, (where, 0.5))
+    lettering.write_lines(picture, (_EDGE, rows.height - _EDGE // 2), below, _LETTERS, lettering.QUIET)
     return picture
 
 

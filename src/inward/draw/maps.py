@@ -15,6 +15,8 @@ from inward.errors import CallError
 
 _MARGIN = 10
 _SHORT, _LONG = 224, 1200
+CAPTION = 8
+"""The most lines of a caption."""
 
 
 def heat_map(
@@ -23,6 +25,7 @@ def heat_map(
     signed: bool,
     scale: bool = True,
     title: str = "",
+    caption: str = "",
     limit: float | None = None,
 ) -> Image.Image:
     """A map of numbers in colors, with a labeled scale beside it, as an RGB picture.
@@ -33,6 +36,7 @@ def heat_map(
             -limit (blue) over exactly 0 (near white, equal parts of red, green and blue) to limit (red) in RdBu.
         scale: whether to draw the scale; without it and without a title the picture is the bare map.
         title: one or two lines above the map.
+        caption: what was measured, in a few lines below it.
         limit: the end of the scale, in the units of ``values``; by default the 99.5th percentile of their absolute
             values. Where values lie beyond it, the scale ends in an arrow and a line below says how far they reach.
 
@@ -43,7 +47,7 @@ def heat_map(
     plane = as_floats(values, "a map", ("H", "W"))
     meaning = scale_of(plane, signed=signed, limit=limit)
     picture = _grown(Image.fromarray(colored(plane, meaning)))
-    return _plate(picture, title, meaning if scale else None, table(signed))
+    return _plate(picture, title, caption, meaning if scale else None, table(signed))
 
 
 def overlay(
@@ -54,6 +58,7 @@ def overlay(
     opacity: float = 0.6,
     scale: bool = True,
     title: str = "",
+    caption: str = "",
     limit: float | None = None,
 ) -> Image.Image:
     """A map over the gray version of the picture that it is about, with its scale, as an RGB picture.
@@ -65,7 +70,7 @@ def overlay(
             other numbers are averaged.
         values: (h, w) with h <= H and w <= W, float; a smaller grid is enlarged bilinearly to the image.
         opacity: share of the map, from 0 to 1.
-        signed, scale, title, limit: as for ``heat_map``; the default limit is that of ``values`` as given.
+        signed, scale, title, caption, limit: as for ``heat_map``; the default limit is that of ``values`` as given.
 
     Raises:
         CallError: as ``heat_map`` and ``to_picture``; also a map larger than the image, or an opacity outside [0, 1].
@@ -75,7 +80,8 @@ def overlay(
     meaning = scale_of(plane, signed=signed, limit=limit)
     colors = colored(_resized(plane, gray.shape), meaning)
     picture = _grown(Image.fromarray(_mixed(colors, 255 * gray[..., None], opacity)))
-    return _plate(picture, title, meaning if scale else None, _mixed(table(signed), np.array(127.5), opacity))
+    colors = _mixed(table(signed), np.array(127.5), opacity)
+    return _plate(picture, title, caption, meaning if scale else None, colors)
 
 
 def _check_overlay(gray: NDArray[np.float64], plane: NDArray[np.float64], opacity: float) -> None:
@@ -109,12 +115,15 @@ def _grown(picture: Image.Image) -> Image.Image:
     return enlarged(picture, min(_SHORT, most * min(picture.size)))
 
 
-def _plate(picture: Image.Image, title: str, scale: Scale | None, colors: NDArray[np.uint8]) -> Image.Image:
-    if scale is None and not title:
+def _plate(
+    picture: Image.Image, title: str, caption: str, scale: Scale | None, colors: NDArray[np.uint8]
+) -> Image.Image:
+    if scale is None and not title and not caption:
         return picture
     whole = picture if scale is None else _beside(picture, scale_bar(scale, colors, picture.height))
     above = lettering.wrap(title, LETTERS, whole.width, most=2)
     below = [] if scale is None else lettering.wrap(_legend(scale), LETTERS, whole.width)
+    below += lettering.wrap(caption, LETTERS, whole.width, most=CAPTION)
     top = _MARGIN + _block(above)
     sheet = Image.new("RGB", (whole.width + 2 * _MARGIN, top + whole.height + _MARGIN + _block(below)), "white")
     sheet.paste(whole, (_MARGIN, top))
