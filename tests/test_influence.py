@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from helpers import Dead, conv_net, network
-from inward import CallError, Network, saliency
+from inward import CallError, Network, grad_cam, saliency
+from inward.methods.conductance import conductance
 from inward.methods.influence import internal_influence
 from same import images, seeded
 
@@ -153,3 +154,14 @@ def test_saliency_at_a_layer_is_captums_layer_gradient(net: Network, module: Any
     x = pictures()
     theirs = captum.LayerGradientXActivation(module, module.conv, multiply_by_inputs=False)
     assert gap(saliency(net, x, target="class:3", at="conv").values, theirs.attribute(x, target=3).detach()) < 1e-12
+
+
+@pytest.mark.parametrize("method", [internal_influence, conductance])
+def test_by_default_of_the_map_that_grad_cam_draws_on(net: Network, method: Any) -> None:
+    x = pictures(2)
+    where = grad_cam(net, x, target="class:1").at
+    found = method(net, x, target="class:1", steps=2)
+    assert found.at == found.record.parameters["at"] == where
+    assert torch.equal(found.values, method(net, x, target="class:1", steps=2, at=where).values)
+    with pytest.raises(CallError, match="no map of more than one place lies before conv"):
+        method(net, x, target="conv/0", steps=2)

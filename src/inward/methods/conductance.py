@@ -21,6 +21,7 @@ from inward.errors import CallError
 from inward.gradient import Sample, Total, gradients, keys_of, mean_gradient, scores
 from inward.methods.baselines import Baseline, baselines
 from inward.methods.explained import Explained, Of, Target, explained, inside
+from inward.methods.places import map_for
 from inward.network.address import parse
 from inward.network.graph import Graph, ancestors
 from inward.network.network import Network, node_of
@@ -38,7 +39,7 @@ def conductance(
     net: Network,
     images: Images,
     *,
-    at: str,
+    at: str | None = None,
     target: Target = None,
     of: Of = "score",
     baseline: Baseline | Sequence[Baseline] = "black",
@@ -59,7 +60,8 @@ def conductance(
     Args:
         net: the network.
         images: (N, C, H, W) in [0, 1].
-        at: the layer whose units are judged, for example mixed4a.
+        at: the layer whose units are judged, for example mixed4a; by default the last map that the target sees
+            the image through, as for class activation maps.
         target: the address that is explained, for example class:281 or mixed4a/97; one, or one an
             image (classes only). By default each image's own answer.
         of: what of a class: its logit before softmax (score), its probability, or minus its cross-entropy.
@@ -76,7 +78,7 @@ def conductance(
     """
     _check(steps, nodes)
     asked = explained(net, images, target, of)
-    key = inside(net, at, asked.size)
+    key = layer_of(asked, at)
     grounds = baselines(net, asked.images, baseline, seed)
     total, share = Total(len(asked.images)), torch.ones(1, dtype=torch.float64) / len(grounds)
     for number, (_, ground) in enumerate(grounds):
@@ -238,6 +240,13 @@ def _check(steps: int, nodes: str = "middle") -> None:
         raise CallError(f"a line has 1 step or more, not {steps}; write --steps 50")
     if nodes not in _WHERE:
         raise CallError(f"there are no nodes at '{nodes}'; write middle or start")
+
+
+def layer_of(asked: Explained, at: str | None) -> str:
+    """The layer whose units are judged. Raises CallError for a unit, no such point, or none that can be the default."""
+    if at is not None:
+        return inside(asked.net, at, asked.size)
+    return map_for(asked.net, keys_of(asked.net, asked.objective, asked.size), asked.size)
 
 
 def _unit(net: Network, address: str, size: Size) -> str:

@@ -9,8 +9,8 @@ import torch
 from inward.columns.paths import Line
 from inward.gradient import mean_gradient
 from inward.methods.baselines import Baseline, baselines
-from inward.methods.conductance import OnProgress, counted
-from inward.methods.explained import Of, Target, explained, inside
+from inward.methods.conductance import OnProgress, counted, layer_of
+from inward.methods.explained import Of, Target, explained
 from inward.network.network import Network
 from inward.results import Attribution
 from inward.types import Images
@@ -20,7 +20,7 @@ def internal_influence(
     net: Network,
     images: Images,
     *,
-    at: str,
+    at: str | None = None,
     target: Target = None,
     of: Of = "score",
     baseline: Baseline | Sequence[Baseline] = "black",
@@ -38,7 +38,8 @@ def internal_influence(
     Args:
         net: the network.
         images: (N, C, H, W) in [0, 1].
-        at: the layer whose units are judged, for example mixed4a.
+        at: the layer whose units are judged, for example mixed4a; by default the last map that the target sees
+            the image through, as for class activation maps.
         target: the address that is explained, for example class:281 or mixed4a/97; one, or one an
             image (classes only). By default each image's own answer.
         of: what of a class: its logit before softmax (score), its probability, or minus its cross-entropy.
@@ -53,7 +54,7 @@ def internal_influence(
             from which there is no path to the target, a baseline that does not fit, less than 1 step.
     """
     asked = explained(net, images, target, of)
-    key = inside(net, at, asked.size)
+    key = layer_of(asked, at)
     grounds = baselines(net, asked.images, baseline, seed)
     means = []
     for number, (_, ground) in enumerate(grounds):
