@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shlex
 import signal
 import subprocess
@@ -71,10 +72,21 @@ def test_examples_parse(example: str) -> None:
 
 def test_version_and_methods() -> None:
     assert inward("--version").out == f"{VERSION}\n"
-    said = inward("methods")
+    # In a pipe a line each, for grep.
+    lines = inward("methods").out.splitlines()
+    for row, line in zip(TABLE, lines, strict=True):
+        assert re.split(r"  +", line) == [row.name, f"inward {row.command}", row.question, f"({row.paper})"]
+
+
+def test_methods_fit_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", inward("methods").out)
+    assert max(map(len, plain.splitlines())) <= 80
+    words = " ".join(plain.split())
     for row in TABLE:
-        assert row.name in said.out
-        assert f"inward {row.command}" in said.out
+        assert f" {row.name} {row.question} {row.paper}" in words
+    assert re.findall(r"^inward (\w+) --method", plain, re.M) == list(dict.fromkeys(row.command for row in TABLE))
 
 
 def test_show_a_tree() -> None:

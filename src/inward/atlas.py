@@ -129,7 +129,9 @@ class Atlas:
         films = [folder / _film_name(0, str(self.video))] if filmed else []
         network = described_network(self.net)
         films += [folder / _patch_name(0)] if self._examples(name) else []
-        return finished(folder, self.row.name, parameters, network) and all(film.is_file() for film in films)
+        return finished(folder, self.row.name, {"parameters": parameters}, network) and all(
+            film.is_file() for film in films
+        )
 
     @property
     def _takes_starts(self) -> bool:

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
+from rich.text import Text
 
 from inward import architecture
 from inward.commands import command, examples, families, usage
@@ -123,13 +124,19 @@ def rerun(manifest: Path, /, *, out: Path | None = None, trust: bool = False, de
 
 @app.command(help_epilogue=examples("methods"))
 def methods() -> int:
-    """The table of methods."""
-    table = Table(box=None, pad_edge=False)
-    for heading, wraps in (("method", False), ("command", False), ("question", True), ("paper", True)):
-        table.add_column(heading, no_wrap=not wraps, overflow="fold")
-    for row in TABLE:
-        table.add_row(row.name, f"inward {row.command}", row.question, row.paper)
-    Console().print(table)
+    """The table of methods: by command on a terminal, and a line each in a pipe."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        wide = max(len(row.name) for row in TABLE), max(len(row.command) for row in TABLE) + len("inward ")
+        for row in TABLE:
+            print(f"{row.name:{wide[0]}}  {f'inward {row.command}':{wide[1]}}  {row.question}  ({row.paper})")
+        return 0
+    for family in families():
+        console.print(f"inward {family} --method", style="bold", markup=False)
+        for row in TABLE:
+            if row.command == family:
+                console.print(Padding(Text.assemble((row.name, "cyan"), f"  {row.question}"), (0, 0, 0, 2)))
+                console.print(Padding(Text(row.paper, style="dim"), (0, 0, 0, 6)))
     return 0
 
 

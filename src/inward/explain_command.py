@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-import torch
 from cyclopts import Group, Parameter
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 from torch import Tensor
 
 from inward import draw
 from inward.atlas import unique_names
 from inward.errors import CallError, InwardError, Unconverged
 from inward.figures import caption, cell
+from inward.methods.explained import explained
+from inward.methods.recipe import is_sum
 from inward.methods.table import Method
 from inward.network.network import Network
 from inward.options import Shared
 from inward.pictures import find, read, size_of
 from inward.results import Attribution, Result
-from inward.runs.folder import free_name, replaces
+from inward.runs.folder import finished, free_name, replaces
+from inward.runs.maps import saved_map
+from inward.runs.record import described_network, sha256
+from inward.scoring.again import NOTHING
 from inward.scoring.pointing import pointing_game
 from inward.scoring.summary import score_map
 from inward.terminal import answer, note, progress_bar
 from inward.types import Images
 
+R = TypeVar("R", bound=Result)
+
 _BATCH = 16
 _HOW_GOOD = Group("How good is the map", sort_key=12)
 _SHEET = "methods.png"
 _WHITE = 0.5
+_REPLACED = "held a result of other options, and is replaced; give another --out to keep both"
+# Parameters that follow the work and change no map.
+_WATCHING = {"on_pass", "on_progress", "batch"}
 
 
 def explain_options() -> list[inspect.Parameter]:
@@ -72,8 +82,16 @@ class _Call:
 
     def result(self, row: Method, options: Mapping[str, Any], images: Images) -> Result:
         """One batch, with what the command adds to it: a seed, how good the maps are."""
-        found = _compute(row, self.net, images, _seeded(row, options, self.given["shared"]), self.bar)
+        found = _compute(row, self.net, images, options, self.bar)
         return self._judged(found) if isinstance(found, Attribution) else found
+
+    def asked(self, row: Method, options: Mapping[str, Any], image: Images) -> dict[str, Any]:
+        """All that a map follows from but the network, by which a finished one is known."""
+        signature = inspect.signature(row.function).parameters.values()
+        usual = {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY and p.name not in _WATCHING}
+        mask = None if self.mask is None else sha256(self.mask)
+        told = {name: _told(value) for name, value in {**usual, **options}.items()}
+        return {"image": sha256(image), "options": told, "score": self.given["score"], "mask": mask}
 
     def _judged(self, found: Attribution) -> Attribution:
         measured, remarks = dict(found.measured), found.remarks
@@ -91,6 +109,7 @@ class _Call:
 def run_one(row: Method, options: Mapping[str, Any], given: Mapping[str, Any]) -> int:
     """One method on every picture, a folder each. ``given`` is what the command line said."""
     with progress_bar() as bar:
+        options = _seeded(row, options, given["shared"])
         call = _Call.of(given, bar)
         task = bar.add_task(row.name, total=len(call.names))
         for start in range(0, len(call.names), _BATCH):
@@ -100,9 +119,7 @@ def run_one(row: Method, options: Mapping[str, Any], given: Mapping[str, Any]) -
                 one = _with_input(result[index], call.files[batch][index])
                 place = given["out"] / free_name(given["out"], name, row.name)
                 if replaces(place, one):
-                    note(
-                        bar, f"{place} held a result of other options, and is replaced; give another --out to keep both"
-                    )
+                    note(bar, f"{place} {_REPLACED}")
                 folder = one.save(place)
                 answer(bar, f"{folder}  {caption(one)}")
                 for text in one.notes():
@@ -114,42 +131,104 @@ def run_one(row: Method, options: Mapping[str, Any], given: Mapping[str, Any]) -
 
 
 def run_all(rows: Sequence[tuple[Method, Mapping[str, Any]]], given: Mapping[str, Any]) -> int:
-    """Every method on every picture: a folder of each, and one sheet of them with their numbers."""
+    """Every method on every picture: a folder of each, and one sheet of them with their numbers.
+
+    A map that is there as it would be made is not made again: so a run that was stopped goes on.
+    """
     with progress_bar() as bar:
         call = _Call.of(given, bar)
-        task = bar.add_task("methods", total=len(call.names) * len(rows))
-        for index, name in enumerate(call.names):
-            image = call.images(slice(index, index + 1))
-            out = given["out"] / free_name(given["out"], name, "all")
-            cells = []
-            for row, options in rows:
-                bar.update(task, description=f"{name}: {row.name}")
-                cells.append(_cell(call, row, options, image, out, call.files[index]))
-                bar.advance(task)
-            out.mkdir(parents=True, exist_ok=True)
-            sheet = draw.gallery(image[0], cells, f"{_question(call.net, image, given['target'])} {name}")
-            draw.save_png(sheet, out / _SHEET)
-            answer(bar, str(out / _SHEET))
+        sheet = _Sheets(call, rows, bar.add_task("methods", total=len(call.names) * len(rows)))
+        try:
+            for index in range(len(call.names)):
+                answer(bar, str(sheet.make(index)))
+        except KeyboardInterrupt:
+            there = "1 map is" if sheet.there == 1 else f"{sheet.there} maps are"
+            raise KeyboardInterrupt(f"stopped; {there} there, and the same command goes on") from None
     return 0
 
 
-def _cell(call: _Call, row: Method, options: Mapping[str, Any], image: Images, out: Path, file: Path) -> draw.Cell:
-    """A method's map with its numbers, saved; or the sentence that refuses it."""
+@dataclass
+class _Sheets:
+    """The sheets on their way; ``there`` counts their maps."""
+
+    call: _Call
+    rows: Sequence[tuple[Method, Mapping[str, Any]]]
+    task: TaskID
+    there: int = 0
+    told: set[str] = field(default_factory=set)
+
+    def make(self, index: int) -> Path:
+        """The sheet of one picture, with all maps of it."""
+        call, name = self.call, self.call.names[index]
+        image = call.images(slice(index, index + 1))
+        question = f"{name}: {_question(call.net, image, call.given['target'])}"
+        out = call.given["out"] / free_name(call.given["out"], name, "all")
+        cells: list[draw.Cell] = []
+        refused: list[InwardError] = []
+        left_out: list[str] = []
+        for row, options in self.rows:
+            call.bar.update(self.task, description=f"{name}: {row.name}")
+            try:
+                cells.append(cell(self._map(row, options, image, out, call.files[index])))
+            except InwardError as error:
+                refused.append(error)
+                left_out.append(f"{row.name} ({str(error).removeprefix(row.name).strip()})")
+                self._leave_out(left_out[-1])
+            call.bar.advance(self.task)
+        if not cells:
+            raise refused[0]
+        told = f"Left out: {'; '.join(left_out)}." if left_out else ""
+        sheet = draw.gallery(image[0], cells, question, note=told)
+        draw.save_png(sheet, out / _SHEET)
+        return out / _SHEET
+
+    def _leave_out(self, text: str) -> None:
+        """Says it once, for however many pictures."""
+        if text not in self.told:
+            self.told.add(text)
+            note(self.call.bar, f"left out: {text}")
+
+    def _map(self, row: Method, options: Mapping[str, Any], image: Images, out: Path, file: Path) -> Attribution:
+        """The map of a method, saved. Raises InwardError where there is none."""
+        call, folder = self.call, out / row.name
+        options = _seeded(row, options, call.given["shared"])
+        asked = call.asked(row, options, image)
+        there = _finished(folder, row, asked, call.net)
+        if there is not None:
+            self.there += 1
+            answer(call.bar, f"{folder}  (there before)")
+            return there
+        made = call.result(row, options, image)
+        if not isinstance(made, Attribution):
+            raise TypeError(f"{row.name} gives no attribution")
+        found = _with_input(made, file, asked)
+        if replaces(folder, found):
+            note(call.bar, f"{folder} {_REPLACED}")
+        found.save(folder)
+        self.there += 1
+        answer(call.bar, f"{folder}  {caption(found)}")
+        for text in found.notes():
+            note(call.bar, f"{row.name}: {text}")
+        return found
+
+
+def _finished(folder: Path, row: Method, asked: Mapping[str, Any], net: Network) -> Attribution | None:
+    """The map of an earlier run, where it is what this one would make."""
+    if not finished(folder, row.name, {"asked": asked}, described_network(net)):
+        return None
     try:
-        result = _with_input(call.result(row, options, image), file)
-    except InwardError as error:
-        return draw.Cell(row.name, refused=str(error))
-    result.save(out / row.name)
-    return cell(result) if isinstance(result, Attribution) else draw.Cell(row.name, refused="it gives no map")
+        return saved_map(folder, net)
+    except InwardError:
+        return None
 
 
 def _question(net: Network, image: Images, target: str | None) -> str:
-    """What a sheet answers."""
-    if target is not None and not target.startswith("class"):
-        return f"What does {net.name} see for {target}?"
-    with torch.no_grad():
-        index = int(net(image).argmax(1)) if target is None else net.resolve(target).unit
-    return f"Why does {net.name} say {net.label(index or 0)}?"
+    """What a sheet answers. Raises CallError for a target that there is not."""
+    (address,) = explained(net, image, target).targets
+    parsed = None if is_sum(address) else net.resolve(address, net.size)
+    if parsed is None or parsed.output is None or parsed.unit is None:
+        return f"what does {net.name} see for {address}?"
+    return f"why does {net.name} say {net.label(parsed.unit)}?"
 
 
 def _seeded(row: Method, options: Mapping[str, Any], shared: Shared) -> dict[str, Any]:
@@ -204,7 +283,14 @@ def _mask(net: Network, given: Mapping[str, Any], files: Sequence[Path]) -> Tens
     return found
 
 
-def _with_input(result: Result, file: Path) -> Result:
+def _with_input(result: R, file: Path, asked: Mapping[str, Any] = NOTHING) -> R:
     """The record of a result made from a file names it."""
     images = {**result.record.inputs.get("images", {}), "file": str(Path(file).resolve())}
-    return replace(result, record=replace(result.record, inputs={"images": images}))
+    return replace(result, record=replace(result.record, inputs={"images": images}, asked=asked))
+
+
+def _told(value: Any) -> Any:
+    """An option as a manifest keeps it; of a file also what is in it."""
+    if isinstance(value, str) and Path(value).is_file():
+        return {"file": value, "sha256": hashlib.sha256(Path(value).read_bytes()).hexdigest()}
+    return [_told(each) for each in value] if isinstance(value, (list, tuple)) else value

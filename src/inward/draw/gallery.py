@@ -91,7 +91,9 @@ class _Layout:
         return self.numbers + self.lines * lettering.line_height(_SMALL)
 
 
-def gallery(image: Array, cells: Sequence[Cell], title: str, *, columns: int | None = None) -> Image.Image:
+def gallery(
+    image: Array, cells: Sequence[Cell], title: str, *, note: str = "", columns: int | None = None
+) -> Image.Image:
     """The picture and many maps of it on one sheet, row by row, as an RGB picture.
 
     All cells have one size, 224 pixels wide. A map lies over the gray picture as in ``overlay``, with a scale of its
@@ -102,6 +104,7 @@ def gallery(image: Array, cells: Sequence[Cell], title: str, *, columns: int | N
         image: (C, H, W) in [0, 1], any C.
         cells: one or more, in order; the picture itself comes before them.
         title: one or two lines above all.
+        note: a few lines more below what is said of the colors.
         columns: cells a row; by default four to six, by their number.
 
     Raises:
@@ -115,7 +118,7 @@ def gallery(image: Array, cells: Sequence[Cell], title: str, *, columns: int | N
     across = _columns(len(cells) + 1) if columns is None else min(columns, len(cells) + 1)
     rows = math.ceil((len(cells) + 1) / across)
     room = (across * (_WIDE + _GUTTER) - _GUTTER, rows * (layout.height + _ROWS) - _ROWS)
-    sheet, top = _headed(title, _key(cells), room)
+    sheet, top = _headed(title, [_key(cells), note], room)
     for i, cell in enumerate([None, *cells]):
         row, column = divmod(i, across)
         corner = (_EDGE + column * (_WIDE + _GUTTER), top + row * (layout.height + _ROWS))
@@ -123,10 +126,10 @@ def gallery(image: Array, cells: Sequence[Cell], title: str, *, columns: int | N
     return sheet
 
 
-def _headed(title: str, key: str, room: tuple[int, int]) -> tuple[Image.Image, int]:
-    """A sheet with its title and the key of its colors, and where the room for the cells begins."""
+def _headed(title: str, told: Sequence[str], room: tuple[int, int]) -> tuple[Image.Image, int]:
+    """A sheet with its title and what is told below that, and where the room for the cells begins."""
     heading = lettering.wrap(title, _TITLE, room[0], most=2)
-    lines = lettering.wrap(key, _KEY, room[0])
+    lines = [line for text in told for line in lettering.wrap(text, _KEY, room[0], most=6)]
     below = _EDGE + len(heading) * lettering.line_height(_TITLE) + 4
     top = below + len(lines) * lettering.line_height(_KEY) + 20
     sheet = Image.new("RGB", (room[0] + 2 * _EDGE, top + room[1] + _EDGE), "white")

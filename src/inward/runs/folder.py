@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
+from torch import Tensor
 
 from inward import draw
 from inward.errors import CallError, InwardError
 from inward.figures import figures
 from inward.methods.attacked import judged_again
-from inward.results import Perturbation, Result
+from inward.results import Attribution, Perturbation, Result
 
 MANIFEST = "manifest.json"
 ARRAYS = "arrays.safetensors"
@@ -91,14 +93,25 @@ def manifest_in(folder: Path) -> dict[str, Any] | None:
     return told if ours and isinstance(told.get("files"), list) else None
 
 
-def finished(folder: Path, method: str, parameters: Mapping[str, Any], network: Mapping[str, Any]) -> bool:
-    """Whether the folder holds just the result that this would compute, with all its files."""
+def finished(folder: Path, method: str, same: Mapping[str, Any], network: Mapping[str, Any]) -> bool:
+    """Whether the folder holds just the result that this would compute, with all its files.
+
+    ``same`` are the parts of its manifest that have to be so: its parameters, or what was asked.
+    """
     told = manifest_in(folder)
     if told is None or told["method"] != method or not all((folder / str(name)).is_file() for name in told["files"]):
         return False
     there = told.get("network")
-    same = isinstance(there, Mapping) and {**there, "device": ""} == {**_json(network), "device": ""}
-    return same and told.get("parameters") == _json(parameters)
+    by_this = isinstance(there, Mapping) and {**there, "device": ""} == {**_json(network), "device": ""}
+    return by_this and all(told.get(name) == value for name, value in _json(same).items())
+
+
+def arrays_in(folder: Path) -> dict[str, Tensor]:
+    """The saved tensors of a result, by name. Raises InwardError where they cannot be read."""
+    try:
+        return load_file(folder / ARRAYS)
+    except (SafetensorError, OSError) as error:
+        raise InwardError(f"{folder / ARRAYS} cannot be read: {error}") from error
 
 
 def _json(value: Mapping[str, Any]) -> Any:
@@ -166,11 +179,13 @@ def manifest_of(result: Result, files: list[str]) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "method": record.method,
+        **({"kind": result.kind} if isinstance(result, Attribution) else {}),
         "scores": _plain(result.measures()),
         "notes": [*record.notes, *result.notes()],
         "parameters": _plain(_of_one(result, record.parameters)),
         "network": _plain(record.network),
         "inputs": _plain(record.inputs),
+        **({"asked": _plain(record.asked)} if record.asked else {}),
         "seconds": record.seconds,
         "environment": dict(record.environment),
         "files": files,

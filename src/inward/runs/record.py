@@ -22,7 +22,8 @@ class Record:
 
     ``network`` has ``spec`` (what :func:`inward.load` needs; empty for a module made in Python),
     ``name`` and ``weights_sha256``; ``inputs`` the SHA-256 of the images; ``notes`` what the method
-    itself found worth saying.
+    itself found worth saying; ``asked`` what a command was asked that goes on after a stop, and knows by
+    it what is there already.
     """
 
     method: str
@@ -32,6 +33,7 @@ class Record:
     seconds: float
     environment: Mapping[str, str]
     notes: tuple[str, ...] = field(default=())
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
 
 def record(

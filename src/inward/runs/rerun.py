@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from inward.errors import CallError, InwardError
@@ -17,7 +15,7 @@ from inward.methods.table import Method, by_name
 from inward.network.load import load, source_sha256
 from inward.network.network import Network
 from inward.results import Result
-from inward.runs.folder import ARRAYS, MANIFEST
+from inward.runs.folder import MANIFEST, arrays_in
 from inward.runs.manifest import DTYPES, read
 from inward.runs.record import sha256
 
@@ -50,7 +48,7 @@ def rerun(manifest: str | Path, *, trust: bool = False, device: str | None = Non
     told = read(path)
     row = by_name(told["method"])
     net = _network(told["network"], trust, device)
-    old = _arrays(path.parent / ARRAYS)
+    old = arrays_in(path.parent)
     result = _call(row, net, dict(told["parameters"]), old, told["inputs"])
     new = {k: v.detach().cpu() for k, v in result.arrays().items()}
     return Rerun(result, {k: _gap(new[k], old[k]) for k in sorted(new.keys() & old.keys())})
@@ -75,13 +73,6 @@ def _network(told: Mapping[str, Any], trust: bool, device: str | None) -> Networ
     if net.weights_hash() != told.get("weights_sha256"):
         raise InwardError(f"the weights of {name} are not those of the manifest; give the same weights file")
     return net
-
-
-def _arrays(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InwardError(f"{path} cannot be read: {error}") from error
 
 
 def _call(row: Method, net: Network, parameters: dict[str, Any], old: Mapping[str, Tensor], inputs: Any) -> Result:
