@@ -324,14 +324,15 @@ def test_demo_prints_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_mask_fits_the_picture(pictures: Path, tmp_path: Path) -> None:
     zero, out = pictures / "zero.png", tmp_path / "out"
-    shapes = {"fits": (8, 8), "wide": (12, 8), "white": (8, 8)}
+    shapes = {"fits": (8, 8), "wide": (12, 8), "white": (8, 8), "black": (8, 8)}
     for name, (width, height) in shapes.items():
         mask = Image.new("L", (width, height), 255 if name == "white" else 0)
-        mask.paste(255, (2, 2, 6, 6))
+        mask.paste(0 if name == "black" else 255, (2, 2, 6, 6))
         mask.save(tmp_path / f"{name}.png")
     asked = ("explain", *digits(), zero, "--out", out, "--mask")
     assert "pointing" in inward(*asked, tmp_path / "fits.png").out
-    for name, reason in {"wide": "it has 12 x 8 pixels and zero.png has 8 x 8", "white": "white everywhere"}.items():
+    reasons = {"wide": "it has 12 x 8 pixels and zero.png has 8 x 8", "white": "white everywhere"}
+    for name, reason in {**reasons, "black": "black.png has no white where the network looks"}.items():
         said = inward(*asked, tmp_path / f"{name}.png")
         assert (said.status, said.err.count("\n")) == (2, 1)
         assert reason in said.err

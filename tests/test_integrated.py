@@ -307,7 +307,7 @@ def test_a_dead_network_has_a_map_of_zeros() -> None:
         ({"baseline": torch.full((3, 9, 7), 2.0)}, r"must be in \[0, 1\]"),
         ({"baseline": "pink"}, "no baseline 'pink'; write black, gray, white, mean, blur, noise"),
         ({"baseline": []}, "there is no baseline"),
-        ({"at": "fc", "target": "second/1"}, "does not depend on 'fc'"),
+        ({"at": "fc", "target": "second/1"}, "does not depend on 'fc': there is no path .* name a point before that"),
         ({"at": "conv/2"}, "'conv/2' is a unit; give at='conv'"),
         ({"at": "cnov"}, "the nearest: conv"),
         ({"target": "class:9"}, "there is no class 9"),

@@ -265,7 +265,7 @@ def _inner(bar: Progress, name: str) -> Iterator[Callable[[int, int], None]]:
 def _mask(net: Network, given: Mapping[str, Any], files: Sequence[Path]) -> Tensor | None:
     """The mask as the network sees pictures: cropped and scaled in the same way; white is inside.
 
-    Raises CallError for a mask of another size than a picture, and for one that is white everywhere.
+    Raises CallError for a mask of another size than a picture, and for one that is white everywhere or nowhere.
     """
     mask = given.get("mask")
     if mask is None:
@@ -280,6 +280,8 @@ def _mask(net: Network, given: Mapping[str, Any], files: Sequence[Path]) -> Tens
         raise CallError(
             f"the mask {mask.name} is white everywhere, so that every map points into it; make the rest black"
         )
+    if not found.any():
+        raise CallError(f"the mask {mask.name} has no white where the network looks; draw the thing in white")
     return found
 
 

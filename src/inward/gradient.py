@@ -100,9 +100,15 @@ def whole(net: Network, at: str, size: Size) -> str:
     return key
 
 
+def no_path(at: str) -> CallError:
+    """What is said of a point that the score does not depend on."""
+    why = "there is no path from it to what is explained"
+    return CallError(f"the score does not depend on '{at}': {why}; name a point before that")
+
+
 def _no_path(source: Tensor, at: str | None) -> Tensor:
     if at is not None:
-        raise CallError(f"the score does not depend on '{at}': there is no path from it to the objective")
+        raise no_path(at)
     return torch.zeros_like(source)
 
 

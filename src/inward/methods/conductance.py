@@ -18,7 +18,7 @@ from torch import Tensor
 from inward.columns.objectives import Objective
 from inward.columns.paths import Line
 from inward.errors import CallError
-from inward.gradient import Sample, Total, gradients, keys_of, mean_gradient, scores
+from inward.gradient import Sample, Total, gradients, keys_of, mean_gradient, no_path, scores
 from inward.methods.baselines import Baseline, baselines
 from inward.methods.explained import Explained, Of, Target, explained, inside
 from inward.methods.places import map_for
@@ -180,7 +180,7 @@ class Through(Objective):
         if score.requires_grad and trace[key].requires_grad:
             (slopes,) = torch.autograd.grad(score, trace[key], retain_graph=True, allow_unused=True)
         if slopes is None:
-            raise CallError(f"the score does not depend on '{key}': there is no path from it to the objective")
+            raise no_path(key)
         held = trace.layout(key).features(slopes)[:, parsed.unit]
         if parsed.place is not None:
             held = held[:, parsed.place[0], parsed.place[1]]

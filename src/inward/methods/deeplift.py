@@ -12,7 +12,7 @@ from torch import Tensor, fx
 
 from inward.columns.objectives import Objective
 from inward.errors import CallError
-from inward.gradient import Total, constant, keys_of
+from inward.gradient import Total, constant, keys_of, no_path
 from inward.methods.baselines import Baseline, baselines
 from inward.methods.explained import Explained, Target, explained, inside, of_point
 from inward.network.address import parse
@@ -199,7 +199,7 @@ class _Doubled:
                 [end for end, _ in live], source, [slope for _, slope in live], allow_unused=True
             )
         if found is None and self.at is not None:
-            raise CallError(f"the score does not depend on '{self.at}': there is no path from it to the objective")
+            raise no_path(self.at)
         return torch.zeros_like(source) if found is None else found
 
 

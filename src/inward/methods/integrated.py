@@ -118,12 +118,13 @@ class _Rule:
 def _rule(tolerance: float | None, most: int | None, steps: int | None) -> _Rule:
     if steps is not None:
         return _fixed(steps, tolerance, most)
-    found = _Rule(TOLERANCE if tolerance is None else tolerance, MOST if most is None else most)
-    if not 0 < found.tolerance <= 1:
-        raise CallError(f"a tolerance is a share above 0 and at most 1, such as 0.02, not {found.tolerance:g}")
-    if found.most < LEAST:
-        raise CallError(f"an integral takes {LEAST} gradients or more, not {found.most}; give a larger most")
-    return found
+    tolerance = TOLERANCE if tolerance is None else tolerance
+    most = MOST if most is None else most
+    if not 0 < tolerance <= 1:
+        raise CallError(f"a tolerance is a share above 0 and at most 1, such as 0.02, not {tolerance:g}")
+    if most < LEAST:
+        raise CallError(f"an integral takes {LEAST} gradients or more, not {most}; give a larger most")
+    return _Rule(tolerance, most)
 
 
 def _fixed(steps: int, tolerance: float | None, most: int | None) -> _Rule:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from inward.columns.objectives import Objective
 from inward.errors import CallError
-from inward.gradient import constant, keys_of
+from inward.gradient import constant, keys_of, no_path
 from inward.methods.explained import Target, explained, inside, of_point
 from inward.network.modes import ordinary
 from inward.network.network import Network
@@ -130,7 +130,7 @@ def _relevance(
     if key is None:
         return scores.detach(), total, _of_pixels(net, images, found)
     if found is None:
-        raise CallError(f"the score does not depend on '{key}': there is no path from it to the objective")
+        raise no_path(key)
     return scores.detach(), total, of_point(net, key, found, size)
 
 
