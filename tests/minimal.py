@@ -13,6 +13,7 @@ from helpers import network
 from inward import Network
 from inward.methods.carlini_wagner import carlini_wagner
 from inward.methods.deepfool import deepfool
+from inward.methods.fab import fab
 from inward.methods.fast_minimum import fmn
 from inward.results import Perturbation
 from same import images, seeded
@@ -26,6 +27,9 @@ ATTACKS: dict[str, Callable[..., Perturbation]] = {
     "deepfool": deepfool,
     "deepfool-linf": lambda *args, **options: deepfool(*args, norm="linf", **options),
     "carlini-wagner": lambda *args, **options: carlini_wagner(*args, **{"steps": 20, "searches": 4} | options),
+    "fab-linf": lambda *args, **options: fab(*args, **{"steps": 15, "restarts": 2} | options),
+    "fab-l2": lambda *args, **options: fab(*args, norm="l2", **{"steps": 15} | options),
+    "fab-l1": lambda *args, **options: fab(*args, norm="l1", **{"steps": 15} | options),
     "fmn": lambda *args, **options: fmn(*args, **{"steps": 20} | options),
     "fmn-linf": lambda *args, **options: fmn(*args, norm="linf", **{"steps": 20} | options),
     "fmn-l1": lambda *args, **options: fmn(*args, norm="l1", **{"steps": 20} | options),

@@ -80,7 +80,7 @@ def test_eight_bit_pictures_are_the_smallest_multiple(name: str, net: Network, x
         assert getattr(saved, norm)[i].item() <= length * 1.05
 
 
-@pytest.mark.parametrize("name", ["carlini-wagner", "fmn", "fmn-linf", "fmn-l1"])
+@pytest.mark.parametrize("name", ["carlini-wagner", "fmn", "fmn-linf", "fmn-l1", "fab-linf", "fab-l2", "fab-l1"])
 def test_targets_are_reached(name: str, net: Network, x: Tensor, labels: list[int]) -> None:
     goals = [(k + 2) % 5 for k in labels]
     found = ATTACKS[name](net, x, target=goals, **({"constant": 1.0} if name == "carlini-wagner" else {}))
@@ -204,7 +204,7 @@ def test_without_steps_it_is_the_image(name: str, net: Network, x: Tensor) -> No
     assert found.history.shape == (0, 7)
 
 
-@pytest.mark.parametrize("name", ["deepfool", "carlini-wagner", "fmn"])
+@pytest.mark.parametrize("name", ["deepfool", "carlini-wagner", "fmn", "fab-linf"])
 def test_half_precision_does_not_lose_the_attack(name: str) -> None:
     """Black and white values too, whose place behind a tanh is far away, and rounding that is 4e-3 of a value."""
     single = network(conv_net(), SIZE, **SHARP)

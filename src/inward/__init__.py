@@ -17,6 +17,7 @@ from inward.methods.conductance import conductance, neuron_conductance
 from inward.methods.deepfool import deepfool
 from inward.methods.deeplift import deeplift
 from inward.methods.expected_gradients import expected_gradients
+from inward.methods.fab import fab
 from inward.methods.fast_minimum import fmn
 from inward.methods.gradient_times_input import gradient_x_input
 from inward.methods.guided import deconvnet, guided_backpropagation
@@ -58,6 +59,7 @@ __all__ = [
     "deepfool",
     "deeplift",
     "expected_gradients",
+    "fab",
     "fgsm",
     "fmn",
     "grad_cam",

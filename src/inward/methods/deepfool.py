@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -13,11 +12,11 @@ from torch import Tensor
 from inward.columns.constraints import normalized
 from inward.columns.objectives import wide
 from inward.errors import CallError
-from inward.gradient import constant, trace_for
+from inward.gradient import trace_for
 from inward.methods.attacked import Attacked, Classes, attacked
+from inward.methods.boundaries import lead, length, nearest_boundary, order_of
 from inward.methods.nearest import Nearest
 from inward.network.lean import lean
-from inward.network.modes import ordinary
 from inward.network.network import Network
 from inward.results import Perturbation
 from inward.types import Images
@@ -71,7 +70,7 @@ def deepfool(
     if not (overshoot >= 0 and math.isfinite(overshoot)):
         raise CallError(f"overshoot is a share of the change and is 0 or more, not {overshoot:g}; write 0.02")
     nearest = Nearest(asked, norm)
-    last = _search(asked, nearest, _Boundaries(norm, classes), steps, overshoot, on_progress)
+    last = _search(asked, nearest, norm, classes, steps, overshoot, on_progress)
     told = {"norm": norm, "steps": steps, "overshoot": overshoot, "classes": classes}
     own = {name: asked.parameters[name] for name in ("label", "eight_bit")}
     return asked.result("deepfool", own | told, nearest.moved(last))
@@ -80,7 +79,8 @@ def deepfool(
 def _search(
     asked: Attacked,
     nearest: Nearest,
-    boundaries: _Boundaries,
+    norm: str,
+    classes: int,
     steps: int,
     overshoot: float,
     on_progress: Callable[[int, int], None] | None,
@@ -88,22 +88,20 @@ def _search(
     """Moves every image until it fools; gives where each ended."""
     fast = lean(asked.net, asked.size, half=False)
     last, total = asked.images.clone(), torch.zeros_like(wide(asked.images))
-    # Of each image the answer first, then the classes by how near they are to it.
-    answers = asked.logits.argmax(1, keepdim=True)
-    order = asked.logits.scatter(1, answers, math.inf).argsort(dim=1, descending=True, stable=True)
-    order = order[:, : boundaries.classes]
+    order = order_of(asked, classes)
     left = nearest.begin()
     for done in range(1, steps + 1):
         if len(left) == 0:
             break
         where = left.to(last.device)
-        way, lead = boundaries.nearest(fast, last[where], order[where])
+        seen = nearest_boundary(fast, last[where], order[where], norm)
+        way, leads = _way(seen.scores, seen.gradient, norm), lead(seen.logits, order[where])
         # Where no class has a gradient, no step leads anywhere.
         alive = way.flatten(1).count_nonzero(1).cpu() > 0
         left, where, way = left[alive], where[alive.to(where.device)], way[alive.to(where.device)]
         if len(left) == 0:
             break
-        nearest.note(left, lead[alive.to(lead.device)])
+        nearest.note(left, leads[alive.to(leads.device)])
         total[where] += way
         last[where] = (asked.images[where] + (1 + overshoot) * total[where]).clamp(0, 1).to(last)
         left = _withstanding(nearest, fast, last, left)
@@ -122,38 +120,10 @@ def _withstanding(nearest: Nearest, fast: Network, images: Images, left: Tensor)
     return left[~fooled]
 
 
-@dataclass(frozen=True)
-class _Boundaries:
-    """Those between the answer and the other classes considered, as if the network were linear."""
-
-    norm: str
-    classes: int
-
-    def nearest(self, net: Network, images: Images, order: Tensor) -> tuple[Images, Tensor]:
-        """The way to the nearest boundary of each image (0 where there is none), and the largest lead over the answer.
-
-        ``order``: (N, K), the answer and then the other classes.
-        """
-        with ordinary(net.device):
-            image = constant(images).requires_grad_(True)
-            logits = trace_for(net, image, ["class"])["class"]
-            rises = logits.gather(1, order[:, 1:]) - logits.gather(1, order[:, :1])
-            best = torch.zeros_like(wide(images))
-            shortest = torch.full((len(images),), math.inf, dtype=best.dtype, device=best.device)
-            for k in range(rises.shape[1] if rises.requires_grad else 0):
-                last = k == rises.shape[1] - 1
-                (slope,) = torch.autograd.grad(rises[:, k].sum(), image, retain_graph=not last)
-                distance, way = self._way(rises[:, k].detach().abs(), wide(slope))
-                nearer = distance < shortest
-                shortest = torch.where(nearer, distance, shortest)
-                best = torch.where(nearer.view(-1, 1, 1, 1), way, best)
-        return best, rises.detach().amax(1)
-
-    def _way(self, height: Tensor, slope: Images) -> tuple[Tensor, Images]:
-        """How far it is to a boundary, (N,), and the way there; where there is no slope it is infinitely far."""
-        flat = slope.flatten(1)
-        norms = flat.norm(dim=1) if self.norm == "l2" else flat.abs().sum(1)
-        beyond = _ROUNDINGS * torch.finfo(slope.dtype).eps
-        distance = torch.where(norms > 0, height / norms + beyond, math.inf)
-        direction = normalized(slope) if self.norm == "l2" else slope.sign()
-        return distance, torch.where(norms > 0, distance, 0).view(-1, 1, 1, 1) * direction
+def _way(height: Tensor, slope: Images, norm: str) -> Images:
+    """The way to a boundary that is so high above, (N,); 0 where there is no slope."""
+    norms = length(slope, norm)
+    beyond = _ROUNDINGS * torch.finfo(slope.dtype).eps
+    distance = torch.where(norms > 0, height.abs() / norms + beyond, 0)
+    direction = normalized(slope) if norm == "l2" else slope.sign()
+    return distance.view(-1, 1, 1, 1) * direction

@@ -21,6 +21,7 @@ from inward.methods.conductance import conductance, neuron_conductance
 from inward.methods.deepfool import deepfool
 from inward.methods.deeplift import deeplift
 from inward.methods.expected_gradients import expected_gradients
+from inward.methods.fab import fab
 from inward.methods.fast_minimum import fmn
 from inward.methods.gradient_times_input import gradient_x_input
 from inward.methods.guided import deconvnet, guided_backpropagation
@@ -332,6 +333,15 @@ TABLE: tuple[Method, ...] = (
         returns=Perturbation,
         question="What is the smallest change that fools it, in any norm?",
         paper="Pintor, Roli, Brendel and Biggio 2021, arXiv:2102.12827",
+    ),
+    Method(
+        name="fab",
+        command="attack",
+        function=fab,
+        takes="images",
+        returns=Perturbation,
+        question="How near is the boundary, walking along it towards the image?",
+        paper="Croce and Hein 2019, arXiv:1907.02044",
     ),
     Method(
         name="apgd",
