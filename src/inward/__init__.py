@@ -9,6 +9,7 @@ from inward.methods import TABLE
 from inward.methods.apgd import apgd
 from inward.methods.attacks import fgsm, momentum_fgsm, pgd, targeted_attack
 from inward.methods.autoattack import autoattack
+from inward.methods.blur import blur
 from inward.methods.blur_integrated import blur_integrated_gradients
 from inward.methods.cam import grad_cam, grad_cam_plus_plus, layer_cam
 from inward.methods.carlini_wagner import carlini_wagner
@@ -25,14 +26,18 @@ from inward.methods.guided_integrated import guided_integrated_gradients
 from inward.methods.influence import internal_influence
 from inward.methods.integrated import integrated_gradients
 from inward.methods.lrp import lrp
+from inward.methods.noise import noise
 from inward.methods.occlusion import occlusion
+from inward.methods.patch import patch
 from inward.methods.rise import rise
 from inward.methods.rollout import attention_rollout
 from inward.methods.saliency import saliency
 from inward.methods.score_cam import score_cam
 from inward.methods.smoothing import smoothgrad, squaregrad, vargrad
+from inward.methods.sparse_rs import sparse_rs
 from inward.methods.square import square
 from inward.methods.superpixels import lime
+from inward.methods.universal import universal_pgd
 from inward.methods.visualize import visualize
 from inward.network import Network
 from inward.network.load import load
@@ -51,6 +56,7 @@ __all__ = [
     "apgd",
     "attention_rollout",
     "autoattack",
+    "blur",
     "blur_integrated_gradients",
     "carlini_wagner",
     "class_visualization",
@@ -77,16 +83,20 @@ __all__ = [
     "mean_gradient",
     "momentum_fgsm",
     "neuron_conductance",
+    "noise",
     "occlusion",
+    "patch",
     "pgd",
     "read",
     "rise",
     "saliency",
     "score_cam",
     "smoothgrad",
+    "sparse_rs",
     "square",
     "squaregrad",
     "targeted_attack",
+    "universal_pgd",
     "vargrad",
     "visualize",
 ]

@@ -112,8 +112,10 @@ def run_one(row: Method, options: Mapping[str, Any], given: Mapping[str, Any]) -
         options = _seeded(row, options, given["shared"])
         call = _Call.of(given, bar)
         task = bar.add_task(row.name, total=len(call.names))
-        for start in range(0, len(call.names), _BATCH):
-            batch = slice(start, start + _BATCH)
+        # Pictures that are changed together are one batch.
+        size = len(call.names) if row.shared else _BATCH
+        for start in range(0, len(call.names), size):
+            batch = slice(start, start + size)
             result = call.result(row, options, call.images(batch))
             for index, name in enumerate(call.names[batch]):
                 one = _with_input(result[index], call.files[batch][index])

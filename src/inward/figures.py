@@ -13,6 +13,8 @@ from torch import Tensor
 
 from inward import draw
 from inward.draw import lettering, scalebar
+from inward.methods.patch import Patched
+from inward.methods.universal import Universal
 from inward.network.address import parse
 from inward.results import Attribution, Perturbation, Result, Visualization, describe
 
@@ -129,6 +131,10 @@ def _rounded(value: Any) -> Any:
 
 @figures.register
 def _(result: Perturbation) -> dict[str, Image.Image]:
+    return _compared(result)
+
+
+def _compared(result: Perturbation) -> dict[str, Image.Image]:
     before, after = result.images[0], result.adversarial[0]
     asked = named(result, result.targets[0]) if result.targets[0] else ""
     with torch.no_grad():
@@ -140,6 +146,19 @@ def _(result: Perturbation) -> dict[str, Image.Image]:
         "adversarial.png": draw.to_picture(after),
         "original.png": draw.to_picture(before),
     }
+
+
+@figures.register
+def _(result: Universal) -> dict[str, Image.Image]:
+    change = result.change[0]
+    # Gray where nothing is added; the largest change is black or white.
+    seen = (0.5 + change / (2 * change.abs().max().clamp_min(1e-12))).clamp(0, 1)
+    return {**_compared(result), "change.png": draw.to_picture(seen)}
+
+
+@figures.register
+def _(result: Patched) -> dict[str, Image.Image]:
+    return {**_compared(result), "patch.png": draw.to_picture(result.patch[0])}
 
 
 @figures.register

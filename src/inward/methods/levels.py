@@ -25,15 +25,24 @@ def rounded(images: Images, ball: Ball) -> Images:
     start = (ball.center * LEVELS).round()
     exact = images * LEVELS - start
     change = ((images * LEVELS).round() - start).clamp(-start, LEVELS - start)
-    radius = torch.as_tensor(ball.eps, dtype=torch.float64).to(images).view(-1, 1, 1, 1) * LEVELS
-    if ball.p == math.inf:
+    return ((start + _no_longer(change, exact, ball.eps, ball.p)) / LEVELS).clamp(0, 1)
+
+
+def whole(change: Images, eps: float, p: float) -> Images:
+    """The nearest change of whole levels; towards 0 where the nearest would be longer than eps."""
+    exact = change * LEVELS
+    return _no_longer(exact.round(), exact, eps, p) / LEVELS
+
+
+def _no_longer(change: Images, exact: Images, eps: float | Tensor, p: float) -> Images:
+    """The change in whole levels, or where it is too long, that of ``exact`` towards 0."""
+    radius = torch.as_tensor(eps, dtype=torch.float64).to(exact).view(-1, 1, 1, 1) * LEVELS
+    if p == math.inf:
         most = (radius + _SLACK).floor()
-        change = torch.minimum(torch.maximum(change, -most), most)
-    else:
-        length = lengths(exact, ball.p).to(exact)
-        shorter = (exact * torch.where(length > radius, radius / length, 1)).trunc().to(change)
-        change = torch.where(lengths(change, ball.p).to(radius) <= radius + _SLACK, change, shorter)
-    return ((start + change) / LEVELS).clamp(0, 1)
+        return torch.minimum(torch.maximum(change, -most), most)
+    length = lengths(exact, p).to(exact)
+    shorter = (exact * torch.where(length > radius, radius / length, 1)).trunc().to(change)
+    return torch.where(lengths(change, p).to(radius) <= radius + _SLACK, change, shorter)
 
 
 def lengths(change: Images, p: float = 2) -> Tensor:

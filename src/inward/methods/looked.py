@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from inward.columns.objectives import Objective
-from inward.gradient import raw_gradient
+from inward.gradient import raw_gradient, trace_for
+from inward.network.modes import ordinary
 from inward.network.network import Network
 from inward.network.trace import Trace
 from inward.types import Images, Logits, Scores
@@ -32,6 +34,17 @@ def look(net: Network, images: Images, objective: Objective) -> Look:
     seen = _Seen(objective)
     scores, gradient = raw_gradient(net, images, seen)
     return Look(scores, gradient, seen.logits.detach())
+
+
+@torch.no_grad()
+def query(net: Network, images: Images, objective: Objective) -> tuple[Scores, Logits]:
+    """The objective at checked images and what the network answers; no gradient is asked for.
+
+    The plain network will do: the lean one is made for gradients, and its rearranged pixels only cost without them.
+    """
+    with ordinary(net.device):
+        trace = trace_for(net, images, list(dict.fromkeys((*objective.addresses, "class"))))
+        return objective(trace), trace["class"]
 
 
 class _Seen(Objective):

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from functools import cache
 
 import torch
 from torch import Tensor
 
-from inward.columns.objectives import Objective
 from inward.errors import CallError
-from inward.gradient import trace_for
 from inward.methods.attacked import Classes, Norm, attacked
 from inward.methods.course import Course, OnProgress, ball_of, counted, radius, two_norms
-from inward.network.modes import ordinary
+from inward.methods.random_search import RandomSearch, run, stretched
 from inward.network.network import Network
 from inward.results import Perturbation
-from inward.types import Images, Logits, Scores
+from inward.types import Images
 
 # After how many of 10000 queries the share of pixels is halved.
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -83,47 +80,17 @@ def square(
 
 def search(course: Course, queries: int, share: float, seed: int) -> None:
     """One run of random squares, for the images that need it."""
-    course.begin(queries)
-    if len(numbers := course.left) == 0:
-        return
     kind = _Linf if course.ball.p == math.inf else _L2
-    run = kind(course, numbers, torch.Generator().manual_seed(seed))
-    for query in range(queries):
-        if len(run.numbers) == 0:
-            return
-        run.ask(run.start() if query == 0 else run.candidate(share_at(query - 1, queries, share)))
-    course.keep(run.best, run.numbers)
+    run(course, kind, queries, seed, lambda query: share_at(query, queries, share))
 
 
 def share_at(query: int, queries: int, share: float) -> float:
     """The share of the pixels in a square, for 10000 queries stretched to ``queries``."""
-    return share / 2 ** sum(query * 10000 // queries > bound for bound in _HALVINGS)
+    return share / 2 ** stretched(query, queries, _HALVINGS)
 
 
-class _Run(ABC):
-    """The state of one run, of the images that are in it: their best candidates and the scores of these."""
-
-    def __init__(self, course: Course, numbers: Tensor, generator: torch.Generator) -> None:
-        self.course, self.numbers, self.generator = course, numbers, generator
-        self.device = course.asked.images.device
-        # The lead is that of the paper for any other class; towards a target it is the cross-entropy.
-        asked = course.asked
-        self.objective: Objective = asked.objective("margin" if asked.targets is None else "cross-entropy")
-        self._narrow()
-        self.best = self.images
-        self.score = torch.full((len(numbers),), -math.inf, device=self.device)
-
-    def _narrow(self) -> None:
-        where = self.numbers.to(self.device)
-        self.images, self.ball = self.course.asked.images[where], self.course.ball.select(where)
-
-    @abstractmethod
-    def start(self) -> Images:
-        """The first candidates."""
-
-    @abstractmethod
-    def candidate(self, share: float) -> Images:
-        """The best candidates with one square changed."""
+class _Squares(RandomSearch):
+    """What both norms share."""
 
     def side(self, share: float) -> int:
         """How long the side of a square is."""
@@ -140,36 +107,8 @@ class _Run(ABC):
         """1 or -1."""
         return (torch.randint(2, shape, generator=self.generator) * 2 - 1).to(self.images)
 
-    @torch.no_grad()
-    def ask(self, images: Images) -> None:
-        """Keeps what raises the scores; what fools the network is done."""
-        among = (images != self.best).flatten(1).any(1).nonzero()[:, 0]
-        numbers, asked = self.numbers[among.cpu()], images[among]
-        gone = torch.zeros(len(self.numbers), dtype=torch.bool)
-        if len(numbers):
-            scores, logits = self._scores(asked, numbers)
-            better = scores > self.score[among]
-            self.score = self.score.to(scores).index_put((among[better],), scores[better])
-            self.best = self.best.index_put((among[better],), asked[better])
-            gone[among.cpu()] = self.course.offer(asked, numbers, logits)
-        self.course.count(self.numbers, self.score)
-        self._leave(gone)
 
-    def _scores(self, images: Images, numbers: Tensor) -> tuple[Scores, Logits]:
-        with ordinary(self.device):
-            # The lean network is made for gradients; without them its rearranged pixels only cost.
-            trace = trace_for(self.course.asked.net, images, ["class"])
-            return self.objective.select(numbers.tolist())(trace), trace["class"]
-
-    def _leave(self, gone: Tensor) -> None:
-        if not gone.any():
-            return
-        stay = (~gone).to(self.device)
-        self.numbers, self.best, self.score = self.numbers[~gone], self.best[stay], self.score[stay]
-        self._narrow()
-
-
-class _Linf(_Run):
+class _Linf(_Squares):
     """Every value at one end of what the ball and [0, 1] allow."""
 
     def _narrow(self) -> None:
@@ -189,7 +128,7 @@ class _Linf(_Run):
         return changed
 
 
-class _L2(_Run):
+class _L2(_Squares):
     """All of eps is always used: what a square receives, another one gives."""
 
     def start(self) -> Images:

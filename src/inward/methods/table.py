@@ -13,6 +13,7 @@ from inward.errors import CallError
 from inward.methods.apgd import apgd
 from inward.methods.attacks import fgsm, momentum_fgsm, pgd, targeted_attack
 from inward.methods.autoattack import autoattack
+from inward.methods.blur import blur
 from inward.methods.blur_integrated import blur_integrated_gradients
 from inward.methods.cam import grad_cam, grad_cam_plus_plus, layer_cam
 from inward.methods.carlini_wagner import carlini_wagner
@@ -29,14 +30,18 @@ from inward.methods.guided_integrated import guided_integrated_gradients
 from inward.methods.influence import internal_influence
 from inward.methods.integrated import integrated_gradients
 from inward.methods.lrp import lrp
+from inward.methods.noise import noise
 from inward.methods.occlusion import occlusion
+from inward.methods.patch import patch
 from inward.methods.rise import rise
 from inward.methods.rollout import attention_rollout
 from inward.methods.saliency import saliency
 from inward.methods.score_cam import score_cam
 from inward.methods.smoothing import smoothgrad, squaregrad, vargrad
+from inward.methods.sparse_rs import sparse_rs
 from inward.methods.square import square
 from inward.methods.superpixels import lime
+from inward.methods.universal import universal_pgd
 from inward.methods.visualize import visualize
 from inward.results import Attribution, Perturbation, Result, Visualization
 
@@ -52,6 +57,8 @@ class Method:
     returns: type[Result]
     question: str
     paper: str
+    shared: bool = False
+    """Whether the images of a batch are changed together, so that what comes of one depends on the others."""
 
 
 TABLE: tuple[Method, ...] = (
@@ -360,6 +367,53 @@ TABLE: tuple[Method, ...] = (
         returns=Perturbation,
         question="Can it be fooled by one who sees only its scores?",
         paper="Andriushchenko, Croce, Flammarion and Hein 2020, arXiv:1912.00049",
+    ),
+    Method(
+        name="sparse-rs",
+        command="attack",
+        function=sparse_rs,
+        takes="images",
+        returns=Perturbation,
+        question="Can a few pixels fool it, or one?",
+        paper="Croce, Andriushchenko, Singh, Flammarion and Hein 2020, arXiv:2006.12834",
+    ),
+    Method(
+        name="noise",
+        command="attack",
+        function=noise,
+        takes="images",
+        returns=Perturbation,
+        question="Does random noise of that size fool it, without any search?",
+        paper="Fawzi, Moosavi-Dezfooli and Frossard 2016, arXiv:1608.08967",
+    ),
+    Method(
+        name="blur",
+        command="attack",
+        function=blur,
+        takes="images",
+        returns=Perturbation,
+        question="How blurred may it be before the answer changes?",
+        paper="Dodge and Karam 2016, arXiv:1604.04004",
+    ),
+    Method(
+        name="universal-pgd",
+        command="attack",
+        function=universal_pgd,
+        takes="images",
+        returns=Perturbation,
+        question="Is there one change that fools it whatever the picture?",
+        paper="Shafahi, Najibi, Xu, Dickerson, Davis and Goldstein 2018, arXiv:1811.11304",
+        shared=True,
+    ),
+    Method(
+        name="patch",
+        command="attack",
+        function=patch,
+        takes="images",
+        returns=Perturbation,
+        question="Is there a sticker that fools it wherever it lies?",
+        paper="Brown, Mané, Roy, Abadi and Gilmer 2017, arXiv:1712.09665",
+        shared=True,
     ),
     Method(
         name="autoattack",

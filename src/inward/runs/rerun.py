@@ -79,6 +79,8 @@ def _call(row: Method, net: Network, parameters: dict[str, Any], old: Mapping[st
     if row.takes == "addresses":
         parameters["size"] = tuple(parameters.get("size") or net.size)
         return row.function(net, parameters.pop("addresses"), **parameters)
+    if row.shared:
+        raise CallError(f"what {row.name} found was found for all its pictures together; attack them together again")
     images = old.get("images")
     if images is None:
         raise InwardError("the saved arrays hold no images to compute from")
