@@ -53,6 +53,7 @@ def evaluate_command(
     loss: Annotated[Literal["cross-entropy", "margin", "dlr"] | None, Parameter(group=_ATTACK)] = None,
     steps: Annotated[int | None, Parameter(group=_ATTACK, converter=as_whole)] = None,
     restarts: Annotated[int | None, Parameter(group=_ATTACK, converter=as_whole)] = None,
+    eot: Annotated[int | None, Parameter(group=_ATTACK, converter=as_whole)] = None,
     eight_bit: Annotated[bool, Parameter(group=_ATTACK)] = True,
     batch: Annotated[int, Parameter(converter=as_whole)] = 0,
     out: Path = Path("inward-evaluation"),
@@ -73,14 +74,15 @@ def evaluate_command(
         loss: what is climbed; by default the attack's own.
         steps: steps at most; by default the attack's own.
         restarts: how often to begin anew with the pictures that withstood; by default the attack's own.
+        eot: runs of the network over which each gradient is averaged, for networks that answer at random; by default 1.
         eight_bit: judge the 8-bit picture, rounded towards the original, as a file holds it.
         batch: pictures at once; 0: as many as there is memory for, at most 128.
         out: the folder of the evaluation.
         shared: how the network is made.
     """
     row = _attack(attack)
-    given = {"norm": norm, "loss": loss, "steps": steps, "restarts": restarts, "eight_bit": eight_bit}
-    given |= {"seed": shared.seed or None}
+    given = {"norm": norm, "loss": loss, "steps": steps, "restarts": restarts}
+    given |= {"eot": eot, "eight_bit": eight_bit, "seed": shared.seed or None}
     options = _options(row, {name: value for name, value in given.items() if value is not None})
     net = shared.network(model)
     pictures = labeled(folder, net)

@@ -16,6 +16,7 @@ from inward.draw import lettering, scalebar
 from inward.methods.patch import Patched
 from inward.methods.universal import Universal
 from inward.network.address import parse
+from inward.network.modes import drawing
 from inward.results import Attribution, Perturbation, Result, Visualization, describe
 
 _AT_LEAST = 224
@@ -137,7 +138,7 @@ def _(result: Perturbation) -> dict[str, Image.Image]:
 def _compared(result: Perturbation) -> dict[str, Image.Image]:
     before, after = result.images[0], result.adversarial[0]
     asked = named(result, result.targets[0]) if result.targets[0] else ""
-    with torch.no_grad():
+    with torch.no_grad(), drawing(result.record.parameters.get("seed", 0), result.net.device):
         logits = result.net(torch.stack([before, after]).to(result.net.device))
     first, second = (result.net.label(k) for k in logits.argmax(1).tolist())
     captions = (f"original: {first}", f"asked for {asked}, answer: {second}" if asked else f"answer: {second}")

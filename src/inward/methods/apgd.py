@@ -11,7 +11,7 @@ from torch import Tensor
 from inward.columns.constraints import Ball
 from inward.columns.objectives import Objective, TargetedDLR
 from inward.errors import CallError, InwardError
-from inward.methods.attacked import Attacked, Classes, Norm, attacked
+from inward.methods.attacked import Attacked, Classes, Norm, attacked, own_draws
 from inward.methods.course import Course, OnProgress, ball_of, counted, radius, two_norms
 from inward.methods.looked import look
 from inward.network.network import Network
@@ -26,6 +26,7 @@ _MOMENTUM = 0.25
 _RISING = 0.75
 
 
+@own_draws
 def apgd(
     net: Network,
     images: Images,
@@ -39,6 +40,7 @@ def apgd(
     classes: int = 9,
     restarts: int = 1,
     stop: bool = True,
+    eot: int = 1,
     eight_bit: bool = True,
     seed: int = 0,
     on_progress: OnProgress | None = None,
@@ -64,17 +66,19 @@ def apgd(
         classes: how many of the largest other logits targeted-dlr heads for.
         restarts: how often to begin anew with the images that withstood.
         stop: leave an image alone once it fools the network.
+        eot: runs of the network over which each gradient is averaged, and the logits by which a candidate counts on
+            the way. More than 1 only helps where the network draws random numbers.
         eight_bit: judge the 8-bit picture, rounded towards the original, as a file holds it.
-        seed: of the random starts.
+        seed: of the random starts, and of what a random network draws.
         on_progress: called with (passes done, passes at most).
 
     Raises:
-        CallError: for an eps outside (0, 1] (linf), the norm l1, steps, classes or restarts below 1, images not
+        CallError: for an eps outside (0, 1] (linf), the norm l1, steps, classes, restarts or eot below 1, images not
             in [0, 1], classes that the network does not have, a target equal to the label, a network of one
             output, or of fewer than 3 (dlr) or 4 (targeted dlr).
     """
     eps = radius(eps, norm)
-    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm)
+    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm, eot=eot, seed=seed)
     counted("steps", steps)
     counted("restarts", restarts)
     objectives = climbed(asked, loss, counted("classes", classes))
@@ -84,7 +88,7 @@ def apgd(
         for restart in range(restarts):
             climb(course, objective, steps, seed + i * restarts + restart)
     told = {"eps": eps, "norm": norm, "loss": loss, "steps": steps, "classes": classes, "restarts": restarts}
-    return asked.result("apgd", asked.parameters | told | {"stop": stop, "seed": seed}, course.moved())
+    return asked.result("apgd", asked.parameters | told | {"stop": stop, "eot": eot, "seed": seed}, course.moved())
 
 
 def climbed(asked: Attacked, loss: AutoLoss, classes: int) -> list[Objective]:
@@ -97,7 +101,8 @@ def climbed(asked: Attacked, loss: AutoLoss, classes: int) -> list[Objective]:
         return [asked.objective(loss)]
     if asked.targets is not None:
         return [asked.objective("dlr")]
-    return [TargetedDLR(asked.labels, targets=tuple(goals)) for goals in next_classes(asked, classes).T.tolist()]
+    ratios = (TargetedDLR(asked.labels, targets=tuple(goals)) for goals in next_classes(asked, classes).T.tolist())
+    return [asked.averaged(ratio) for ratio in ratios]
 
 
 def next_classes(asked: Attacked, classes: int) -> Tensor:

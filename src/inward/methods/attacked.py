@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
 from hashlib import sha256
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from inward.columns.constraints import Ball
+from inward.columns.expectation import Expected
 from inward.columns.objectives import DLR, CrossEntropy, Margin, Objective, TargetedDLR, classes_of
 from inward.errors import CallError
-from inward.gradient import constant, trace_for
+from inward.gradient import constant
 from inward.methods.levels import LEVELS, eight_bit, lengths, rounded
+from inward.network.modes import drawing, drawn_so_far
 from inward.network.network import Network
 from inward.network.trace import Trace
 from inward.results import Perturbation
 from inward.runs.record import record
-from inward.types import Images, Size
+from inward.types import Images, Logits, Scores, Size
 
+Q = ParamSpec("Q")
+R = TypeVar("R")
 Classes: TypeAlias = str | Sequence[str] | Sequence[int] | Tensor | None
 """class:281 or class:tabby, or their numbers; one, or one an image."""
 Norm: TypeAlias = Literal["linf", "l2", "l1"]
@@ -32,6 +38,24 @@ Loss: TypeAlias = Literal["cross-entropy", "margin", "dlr"]
 P: dict[str, float] = {"linf": math.inf, "l2": 2, "l1": 1}
 EPS: dict[str, float] = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0}
 """The usual eps of each norm, those of RobustBench for pictures of 32 x 32 pixels."""
+# So that the last run draws other numbers than the random starts did.
+_JUDGED = 0x5EED << 40
+
+
+def own_draws(attack: Callable[Q, R]) -> Callable[Q, R]:
+    """An attack in which a random network draws from the seed (0 where it has none).
+
+    The global generators are as before afterwards, whatever happens.
+    """
+    known = inspect.signature(attack)
+
+    @wraps(attack)
+    def run(*args: Q.args, **options: Q.kwargs) -> R:
+        given = known.bind(*args, **options).arguments
+        with drawing(given.get("seed", 0), given["net"].device):
+            return attack(*args, **options)
+
+    return run
 
 
 @dataclass(frozen=True)
@@ -43,6 +67,9 @@ class Attacked:
         targets: the class it leads to; None: to any other.
         logits: what the network says of the images.
         eight_bit: whether success is that of the 8-bit picture. The images are whole 8-bit levels then.
+        eot: over how many runs of the network gradients and the logits of candidates are averaged.
+        random: whether the network draws random numbers.
+        seed: of what it draws when the result is judged.
     """
 
     net: Network
@@ -53,6 +80,9 @@ class Attacked:
     eight_bit: bool
     started: float
     notes: tuple[str, ...] = ()
+    eot: int = 1
+    random: bool = False
+    seed: int = 0
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -73,12 +103,18 @@ class Attacked:
     def objective(self, loss: Loss) -> Objective:
         """What an attack climbs. Raises CallError for a loss that there is none of."""
         if loss == "cross-entropy":
-            return CrossEntropy(self.labels) if self.targets is None else -1.0 * CrossEntropy(self.targets)
-        if loss == "margin":
-            return self.lead
-        if loss == "dlr":
-            return DLR(self.labels) if self.targets is None else TargetedDLR(self.labels, targets=self.targets)
-        raise CallError(f"there is no loss '{loss}'; write cross-entropy, margin or dlr")
+            found = CrossEntropy(self.labels) if self.targets is None else -1.0 * CrossEntropy(self.targets)
+        elif loss == "margin":
+            found = self.lead
+        elif loss == "dlr":
+            found = DLR(self.labels) if self.targets is None else TargetedDLR(self.labels, targets=self.targets)
+        else:
+            raise CallError(f"there is no loss '{loss}'; write cross-entropy, margin or dlr")
+        return self.averaged(found)
+
+    def averaged(self, objective: Objective) -> Objective:
+        """The objective over ``eot`` runs of the network."""
+        return objective if self.eot == 1 else Expected(objective, self.eot)
 
     @property
     def lead(self) -> Objective:
@@ -93,10 +129,25 @@ class Attacked:
         return answers == torch.tensor(self.targets)[numbers]
 
     @torch.no_grad()
-    def judged(self, images: Images, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    def judged(self, images: Images, numbers: Tensor) -> tuple[Tensor, Scores]:
         """Success and lead of candidates for the images with these numbers, as they stand."""
-        trace = trace_for(self.net, images, ["class"])
-        return self.fooled(trace["class"], numbers), self.lead.select(numbers.tolist())(trace).cpu()
+        logits = torch.stack(_answers(self.net, images, self.eot)).mean(0)
+        lead = self.lead.select(numbers.tolist())(Trace(self.net, images, {"class": logits}))
+        return self.fooled(logits, numbers), lead.cpu()
+
+    def judged_at_last(self, images: Images, numbers: Tensor) -> tuple[Tensor, Scores]:
+        """The same for the result. A random network runs once, for each image alone, from a seed of its own.
+
+        So what an attack was lucky with on its way does not count, and a saved picture is judged by the same draw.
+        """
+        if not self.random:
+            return self.judged(images, numbers)
+        once, seeds, found = replace(self, eot=1), self.seeds(self.seed), []
+        for image, number in zip(images, numbers, strict=True):
+            with drawing(seeds[number] ^ _JUDGED, self.net.device):
+                found.append(once.judged(image[None], number[None]))
+        success, lead = zip(*found, strict=True)
+        return torch.cat(success), torch.cat(lead)
 
     def shown(self, images: Images, numbers: Tensor, ball: Ball | None) -> Images:
         """Candidates as they are saved: inside the ball to the last digit, in whole levels where that is asked."""
@@ -116,10 +167,11 @@ class Attacked:
     ) -> Perturbation:
         """The result, judged anew. ``parameters`` are all of the method's."""
         everyone = torch.arange(len(self.images))
-        success, final = self.judged(moved.shown, everyone)
-        unrounded = success | moved.fooled
+        success, final = self.judged_at_last(moved.shown, everyone)
+        # That a random network was fooled once says nothing of this run.
+        unrounded = success.clone() if self.random else success | moved.fooled
         if self.eight_bit and (unsure := (~unrounded).nonzero()[:, 0]).numel():
-            unrounded[unsure], _ = self.judged(moved.exact[unsure.to(self.images.device)], unsure)
+            unrounded[unsure], _ = self.judged_at_last(moved.exact[unsure.to(self.images.device)], unsure)
         made = record(self.net, method, dict(parameters), {"images": self.images}, self.started, (*self.notes, *notes))
         return Perturbation(
             self.net,
@@ -160,13 +212,16 @@ def attacked(
     eight_bit_judge: bool,
     eps: float | None,
     norm: str,
+    eot: int = 1,
+    seed: int = 0,
 ) -> Attacked:
     """The frame of an attack within an eps of a norm (``eps`` None: the smallest change is looked for).
 
-    Without labels, each image's is the network's answer.
+    Without labels, each image's is the network's answer, by the mean logits of ``eot`` runs.
 
     Raises CallError for images that are not in [0, 1], classes that the network does not have or as many as
-    there are images, a target that is the label, a network of one output, a norm or an eps that makes no sense.
+    there are images, a target that is the label, a network of one output, a norm, an eps or an eot that makes
+    no sense.
     """
     started = time.perf_counter()
     net.preprocess.check(images)
@@ -182,8 +237,9 @@ def attacked(
         notes = (f"eps {eps:.3g} is under one 8-bit level (1/255), which no 8-bit picture can hold: judged in float",)
     if eight_bit_judge:
         images = eight_bit(images)
-    with torch.no_grad():
-        logits = net(images)
+    if eot < 1:
+        raise CallError(f"eot is a number of runs of the network and must be 1 or more, not {eot}")
+    logits, random, told = _first_answers(net, images, eot)
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise CallError(f"an attack needs two classes or more, and the output has the shape {tuple(logits.shape)}")
     given = _numbers(net, label, len(images), size, logits.shape[1], "label")
@@ -193,7 +249,29 @@ def attacked(
         for own, goal in zip(labels, targets, strict=True):
             if own == goal:
                 raise CallError(f"the target class:{goal} is the label itself; name another class")
-    return Attacked(net, images, logits, labels, targets, eight_bit_judge, started, notes)
+    notes = (*notes, *told)
+    return Attacked(net, images, logits, labels, targets, eight_bit_judge, started, notes, eot, random, seed)
+
+
+@torch.no_grad()
+def _answers(net: Network, images: Images, runs: int) -> list[Logits]:
+    return [net.run(images, ["class"])[0] for _ in range(runs)]
+
+
+def _first_answers(net: Network, images: Images, runs: int) -> tuple[Tensor, bool, tuple[str, ...]]:
+    """The mean logits, whether the network draws random numbers, and what is worth saying of that."""
+    # The graph is made first: that draws numbers too.
+    net.graph((images.shape[2], images.shape[3]))
+    before = drawn_so_far(net.device)
+    found = _answers(net, images, runs)
+    equal = all(torch.equal(each, found[0]) for each in found)
+    random = not equal or not torch.equal(before, drawn_so_far(net.device))
+    told: tuple[str, ...] = ()
+    if random:
+        told = (f"{net.name} draws random numbers: success and final are those of one further run of it",)
+    elif runs > 1:
+        told = (f"{net.name} gave the same answer in all {runs} runs, so that eot=1 would find the same, sooner",)
+    return torch.stack(found).mean(0), random, told
 
 
 def check_eps(eps: float, norm: str) -> None:
@@ -250,8 +328,10 @@ def judged_again(result: Perturbation, images: Images, adversarial: Images) -> d
     net, aimed = result.net, bool(result.targets[0])
     labels = classes_of(net, result.labels, size)
     targets = classes_of(net, result.targets, size) if aimed else None
-    asked = Attacked(net, images, images.new_empty(0), labels, targets, True, 0.0)
-    success, final = asked.judged(adversarial, torch.arange(len(images)))
+    seed = result.record.parameters.get("seed", 0)
+    # One run from the same seed, as for a random network; another answers the same.
+    asked = Attacked(net, images, images.new_empty(0), labels, targets, True, 0.0, random=True, seed=seed)
+    success, final = asked.judged_at_last(adversarial, torch.arange(len(images)))
     return {"success": success, "final": final, **distances(images, adversarial, whole=True)}
 
 

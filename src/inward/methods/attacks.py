@@ -15,13 +15,14 @@ from inward.columns.objectives import Objective
 from inward.columns.starts import Given, Inside
 from inward.columns.steps import Step, filled, momentum, sparse, steepest
 from inward.errors import CallError
-from inward.methods.attacked import EPS, Attacked, Classes, Goal, Loss, Moved, Norm, P, attacked
+from inward.methods.attacked import EPS, Attacked, Classes, Goal, Loss, Moved, Norm, P, attacked, own_draws
 from inward.network.lean import lean
 from inward.network.network import Network
 from inward.results import Perturbation
 from inward.types import Images, Size
 
 
+@own_draws
 def fgsm(
     net: Network,
     images: Images,
@@ -32,7 +33,9 @@ def fgsm(
     norm: Norm = "linf",
     loss: Loss = "cross-entropy",
     stop: bool = True,
+    eot: int = 1,
     eight_bit: bool = True,
+    seed: int = 0,
     on_pass: OnPass | None = None,
 ) -> Perturbation:
     """One step as far as the ball reaches, in the steepest direction of its norm.
@@ -51,22 +54,26 @@ def fgsm(
         norm: linf, l2 or l1.
         loss: what is climbed: cross-entropy, margin or dlr.
         stop: leave images alone that fool the network already.
+        eot: runs of the network over which each gradient is averaged, and the logits by which a candidate counts on
+            the way. More than 1 only helps where the network draws random numbers.
         eight_bit: judge the 8-bit picture, rounded towards the original, as a file holds it.
+        seed: of what a random network draws.
         on_pass: called after every pass with what was done, :class:`inward.ascent.Pass`.
 
     Raises:
         CallError: for an eps outside (0, 1] (linf), images not in [0, 1], classes that the network does not
-            have, a target equal to the label, or a network of one output.
+            have, a target equal to the label, a network of one output, or an eot below 1.
     """
     eps = EPS.get(norm, 0.0) if eps is None else eps
-    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm)
+    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm, eot=eot, seed=seed)
     far = filled(eps) if norm == "l1" else None
     climb = Climb(asked.objective(loss), Ball(asked.images, eps, P[norm]), 1, eps, stop=stop, step=far)
     moved = climb.run(asked, on_pass=on_pass)
-    told = {"eps": eps, "norm": norm, "loss": loss, "stop": stop}
+    told = {"eps": eps, "norm": norm, "loss": loss, "stop": stop, "eot": eot, "seed": seed}
     return asked.result("fgsm", asked.parameters | told, moved)
 
 
+@own_draws
 def pgd(
     net: Network,
     images: Images,
@@ -82,6 +89,7 @@ def pgd(
     restarts: int = 1,
     stop: bool = True,
     extra: int = 0,
+    eot: int = 1,
     eight_bit: bool = True,
     seed: int = 0,
     on_pass: OnPass | None = None,
@@ -108,17 +116,19 @@ def pgd(
         restarts: how often to begin anew with the images that withstood.
         stop: leave an image alone once it fools the network.
         extra: steps after the first success.
+        eot: runs of the network over which each gradient is averaged, and the logits by which a candidate counts on
+            the way. More than 1 only helps where the network draws random numbers.
         eight_bit: judge the 8-bit picture, rounded towards the original, as a file holds it.
-        seed: of the random starts.
+        seed: of the random starts, and of what a random network draws.
         on_pass: called after every pass with what was done, :class:`inward.ascent.Pass`.
 
     Raises:
         CallError: for an eps outside (0, 1] (linf), a step that is not above 0, images not in [0, 1], classes
-            that the network does not have, a target equal to the label, or a network of one output.
+            that the network does not have, a target equal to the label, a network of one output, or an eot below 1.
     """
     eps = EPS.get(norm, 0.0) if eps is None else eps
     step_size = 2.5 / max(1, steps) if step_size is None else step_size
-    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm)
+    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm, eot=eot, seed=seed)
     climb = Climb(
         asked.objective(loss),
         Ball(asked.images, eps, P[norm]),
@@ -130,10 +140,12 @@ def pgd(
         extra=extra,
     )
     told = {"eps": eps, "norm": norm, "loss": loss, "steps": steps, "step_size": step_size}
-    told |= {"random_start": random_start, "restarts": restarts, "stop": stop, "extra": extra, "seed": seed}
+    told |= {"random_start": random_start, "restarts": restarts, "stop": stop, "extra": extra}
+    told |= {"eot": eot, "seed": seed}
     return asked.result("pgd", asked.parameters | told, climb.run(asked, seed=seed, on_pass=on_pass))
 
 
+@own_draws
 def momentum_fgsm(
     net: Network,
     images: Images,
@@ -148,7 +160,9 @@ def momentum_fgsm(
     decay: float = 1.0,
     stop: bool = True,
     extra: int = 0,
+    eot: int = 1,
     eight_bit: bool = True,
+    seed: int = 0,
     on_pass: OnPass | None = None,
 ) -> Perturbation:
     """Iterative FGSM along accumulated gradients, each divided by the sum of its absolute values.
@@ -169,7 +183,10 @@ def momentum_fgsm(
         decay: the share of the accumulated gradient that stays.
         stop: leave an image alone once it fools the network.
         extra: steps after the first success.
+        eot: runs of the network over which each gradient is averaged, and the logits by which a candidate counts on
+            the way. More than 1 only helps where the network draws random numbers.
         eight_bit: judge the 8-bit picture, rounded towards the original, as a file holds it.
+        seed: of what a random network draws.
         on_pass: called after every pass with what was done, :class:`inward.ascent.Pass`.
 
     Raises:
@@ -177,7 +194,7 @@ def momentum_fgsm(
     """
     eps = EPS.get(norm, 0.0) if eps is None else eps
     step_size = 1 / max(1, steps) if step_size is None else step_size
-    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm)
+    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm, eot=eot, seed=seed)
     if norm == "l1":
         raise CallError("momentum has no norm l1 here; write linf or l2, or use pgd")
     if not (decay >= 0 and math.isfinite(decay)):
@@ -188,10 +205,11 @@ def momentum_fgsm(
         asked.objective(loss), ball, steps, length, stop=stop, extra=extra, step=momentum(length, ball.steepest, decay)
     )
     told = {"eps": eps, "norm": norm, "loss": loss, "steps": steps, "step_size": step_size}
-    told |= {"decay": decay, "stop": stop, "extra": extra}
+    told |= {"decay": decay, "stop": stop, "extra": extra, "eot": eot, "seed": seed}
     return asked.result("momentum-fgsm", asked.parameters | told, climb.run(asked, on_pass=on_pass))
 
 
+@own_draws
 def targeted_attack(
     net: Network,
     images: Images,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from inward.methods import apgd, fab, square
-from inward.methods.attacked import Attacked, Classes, Norm, attacked
+from inward.methods.attacked import Attacked, Classes, Norm, attacked, own_draws
 from inward.methods.course import Course, OnProgress, ball_of, counted, radius, two_norms
 from inward.network.network import Network
 from inward.results import Perturbation
@@ -35,6 +35,7 @@ class Staged(Perturbation):
         return super().measures() | ({"fooled_by": self.by[0]} if self.by[0] else {})
 
 
+@own_draws
 def autoattack(
     net: Network,
     images: Images,
@@ -45,6 +46,7 @@ def autoattack(
     steps: int = 100,
     classes: int = 9,
     queries: int = 5000,
+    eot: int = 1,
     eight_bit: bool = True,
     seed: int = 0,
     on_progress: OnProgress | None = None,
@@ -54,7 +56,8 @@ def autoattack(
     Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
     attacks", 2020: Auto-PGD on the cross-entropy, Auto-PGD on the targeted difference of logits ratio, the targeted
     fast adaptive boundary attack, and the Square attack, which asks for no gradient. The result's ``by`` tells
-    which of them fooled each image.
+    which of them fooled each image. For random networks it is the authors' other sequence, with ``eot`` (20 there):
+    Auto-PGD on the cross-entropy and on the difference of logits ratio.
 
     Args:
         net: the network.
@@ -67,16 +70,18 @@ def autoattack(
         classes: how many of the largest other logits the targeted attacks head for. (A network of two or three
             classes has no targeted ratio: the margin is climbed instead, once.)
         queries: queries at most of the Square attack.
+        eot: runs of the network over which each gradient is averaged. Above 1 it is the sequence for random networks,
+            in which ``classes`` and ``queries`` have no part.
         eight_bit: judge the 8-bit picture, rounded towards the original, as a file holds it.
         seed: of all that is random.
         on_progress: called with (passes done, passes at most), over all attacks.
 
     Raises:
-        CallError: for an eps outside (0, 1] (linf), the norm l1, steps, classes or queries below 1, images not in
+        CallError: for an eps outside (0, 1] (linf), the norm l1, steps, classes, queries or eot below 1, images not in
             [0, 1], classes that the network does not have, or a network of one output.
     """
     eps = radius(eps, norm)
-    asked = attacked(net, images, label, None, eight_bit_judge=eight_bit, eps=eps, norm=norm)
+    asked = attacked(net, images, label, None, eight_bit_judge=eight_bit, eps=eps, norm=norm, eot=eot, seed=seed)
     stages = _stages(asked, counted("steps", steps), counted("classes", classes), counted("queries", queries), seed)
     passes = sum(stage.passes for stage in stages)
     course = Course(asked, ball_of(asked, eps, two_norms(norm)), passes, on_progress=on_progress)
@@ -86,9 +91,9 @@ def autoattack(
         stage.run(course)
         for number in left[course.goal.reached[left]].tolist():
             by[number] = stage.name
-    told = {"eps": eps, "norm": norm, "steps": steps, "classes": classes, "queries": queries, "seed": seed}
+    told = {"eps": eps, "norm": norm, "steps": steps, "classes": classes, "queries": queries}
     own = {name: value for name, value in asked.parameters.items() if name != "target"}
-    found = asked.result("autoattack", own | told, course.moved())
+    found = asked.result("autoattack", own | told | {"eot": eot, "seed": seed}, course.moved())
     return Staged(**{f.name: getattr(found, f.name) for f in fields(found)}, by=tuple(by))
 
 
@@ -102,6 +107,10 @@ class _Stage:
 
 
 def _stages(asked: Attacked, steps: int, classes: int, queries: int, seed: int) -> tuple[_Stage, ...]:
+    if asked.eot > 1:
+        ratio: apgd.AutoLoss = "dlr" if asked.logits.shape[1] > 2 else "margin"
+        ce = _climbs(asked, "apgd-ce", "cross-entropy", steps, classes, seed)
+        return ce, _climbs(asked, f"apgd-{ratio}", ratio, steps, classes, seed)
     targeted: apgd.AutoLoss = "targeted-dlr" if asked.logits.shape[1] > 3 else "margin"
     return (
         _climbs(asked, "apgd-ce", "cross-entropy", steps, classes, seed),

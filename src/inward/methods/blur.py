@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inward.columns.paths import diffused
 from inward.errors import CallError
-from inward.methods.attacked import Attacked, Classes, Moved, attacked
+from inward.methods.attacked import Attacked, Classes, Moved, attacked, own_draws
 from inward.methods.course import OnProgress, counted
 from inward.network.network import Network
 from inward.results import Perturbation
@@ -39,6 +39,7 @@ class Blurred(Perturbation):
         return super().measures() | {"sigma": self.sigma[0].item()}
 
 
+@own_draws
 def blur(
     net: Network,
     images: Images,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inward.columns.objectives import Objective, wide
 from inward.errors import CallError
-from inward.methods.attacked import Attacked, Classes, attacked
+from inward.methods.attacked import Attacked, Classes, attacked, own_draws
 from inward.methods.looked import look
 from inward.methods.nearest import Nearest
 from inward.network.lean import lean
@@ -28,6 +28,7 @@ _PARTS, _PROGRESS = 10, 0.9999
 _LARGEST = 1e10
 
 
+@own_draws
 def carlini_wagner(
     net: Network,
     images: Images,

@@ -13,7 +13,7 @@ from inward.columns.constraints import normalized
 from inward.columns.objectives import wide
 from inward.errors import CallError
 from inward.gradient import trace_for
-from inward.methods.attacked import Attacked, Classes, attacked
+from inward.methods.attacked import Attacked, Classes, attacked, own_draws
 from inward.methods.boundaries import lead, length, nearest_boundary, order_of
 from inward.methods.nearest import Nearest
 from inward.network.lean import lean
@@ -25,6 +25,7 @@ from inward.types import Images
 _ROUNDINGS = 16
 
 
+@own_draws
 def deepfool(
     net: Network,
     images: Images,

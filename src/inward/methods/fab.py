@@ -12,7 +12,7 @@ from inward.columns.constraints import Ball
 from inward.columns.objectives import ClassScore, wide
 from inward.errors import CallError
 from inward.gradient import trace_for
-from inward.methods.attacked import EPS, Attacked, Classes, Norm, P, attacked
+from inward.methods.attacked import EPS, Attacked, Classes, Norm, P, attacked, own_draws
 from inward.methods.boundaries import lead, nearest_boundary, order_of
 from inward.methods.course import Course, OnProgress, counted
 from inward.methods.looked import Look, look
@@ -31,6 +31,7 @@ _SLACK = 1e-6
 _TINY = 1e-38
 
 
+@own_draws
 def fab(
     net: Network,
     images: Images,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inward.columns.constraints import Ball, normalized
 from inward.errors import CallError
-from inward.methods.attacked import Attacked, Classes, Norm, P, attacked
+from inward.methods.attacked import Attacked, Classes, Norm, P, attacked, own_draws
 from inward.methods.looked import Look, look
 from inward.methods.nearest import Nearest
 from inward.network.lean import lean
@@ -26,6 +26,7 @@ _ACROSS = 1 + 1e-4
 _DUAL = {1: math.inf, 2: 2, math.inf: 1}
 
 
+@own_draws
 def fmn(
     net: Network,
     images: Images,

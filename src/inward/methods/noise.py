@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inward.methods.attacked import Classes, Norm, attacked
+from inward.methods.attacked import Classes, Norm, attacked, own_draws
 from inward.methods.course import Course, OnProgress, ball_of, counted, radius
 from inward.methods.looked import query
 from inward.network.network import Network
@@ -10,6 +10,7 @@ from inward.results import Perturbation
 from inward.types import Images
 
 
+@own_draws
 def noise(
     net: Network,
     images: Images,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inward.columns.objectives import wide
 from inward.errors import CallError
-from inward.methods.attacked import Attacked, Classes, Moved, attacked
+from inward.methods.attacked import Attacked, Classes, Moved, attacked, own_draws
 from inward.methods.course import OnProgress, counted
 from inward.methods.levels import eight_bit as whole_levels
 from inward.methods.looked import look
@@ -44,6 +44,7 @@ class Patched(Perturbation):
         return super().measures() | {"hits": self.hits[0].item()}
 
 
+@own_draws
 def patch(
     net: Network,
     images: Images,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from inward.columns.constraints import Ball
 from inward.errors import CallError
-from inward.methods.attacked import Classes, attacked
+from inward.methods.attacked import Classes, attacked, own_draws
 from inward.methods.course import Course, OnProgress, counted
 from inward.methods.random_search import RandomSearch, run, stretched
 from inward.network.network import Network
@@ -21,6 +21,7 @@ _BOUNDS = (0, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _DIVIDED = (1, 2, 4, 5, 6, 8, 10, 12, 15, 20)
 
 
+@own_draws
 def sparse_rs(
     net: Network,
     images: Images,

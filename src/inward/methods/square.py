@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inward.errors import CallError
-from inward.methods.attacked import Classes, Norm, attacked
+from inward.methods.attacked import Classes, Norm, attacked, own_draws
 from inward.methods.course import Course, OnProgress, ball_of, counted, radius, two_norms
 from inward.methods.random_search import RandomSearch, run, stretched
 from inward.network.network import Network
@@ -20,6 +20,7 @@ from inward.types import Images
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
+@own_draws
 def square(
     net: Network,
     images: Images,
@@ -57,7 +58,7 @@ def square(
             0.1 (l2) for photographs.
         restarts: how often to begin anew with the images that withstood.
         eight_bit: judge the 8-bit picture, rounded towards the original, as a file holds it.
-        seed: of the squares; each image sees the same ones.
+        seed: of the squares, and of what a random network draws; each image sees the same squares.
         on_progress: called with (queries done, queries at most).
 
     Raises:
@@ -66,7 +67,7 @@ def square(
             a network of one output.
     """
     eps = radius(eps, norm)
-    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm)
+    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm, seed=seed)
     counted("queries", queries)
     counted("restarts", restarts)
     if not 0 < share <= 1:

@@ -11,7 +11,7 @@ from torch import Tensor
 from inward.columns.constraints import Ball
 from inward.columns.objectives import wide
 from inward.errors import CallError
-from inward.methods.attacked import Attacked, Classes, Moved, Norm, P, attacked
+from inward.methods.attacked import Attacked, Classes, Moved, Norm, P, attacked, own_draws
 from inward.methods.course import OnProgress, ball_of, counted, radius, two_norms
 from inward.methods.levels import whole
 from inward.methods.looked import look
@@ -39,6 +39,7 @@ class Universal(Perturbation):
         return super().measures() | {"rate": self.rate}
 
 
+@own_draws
 def universal_pgd(
     net: Network,
     images: Images,

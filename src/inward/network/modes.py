@@ -46,6 +46,26 @@ def ordinary(device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def drawing(seed: int, device: torch.device) -> Iterator[None]:
+    """What a network draws from PyTorch's global generators begins at ``seed``; afterwards they are as they were."""
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        # Not torch.manual_seed, which is for all devices, and those that are not forked stay changed.
+        torch.default_generator.manual_seed(seed)
+        for each in cuda:
+            with torch.cuda.device(each):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+def drawn_so_far(device: torch.device) -> torch.Tensor:
+    """The state of those generators: another one after every draw."""
+    states = [torch.get_rng_state()]
+    states += [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return torch.cat(states)
+
+
+@contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Small networks are many times faster so: several threads would wait for one another."""
     before = torch.get_num_threads()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from inward.errors import CallError
@@ -57,6 +58,17 @@ class Trace(Mapping[str, Tensor]):
             Trace(self._network, images[i], {key: part[i] for key, part in parts.items()}, pictures[i])
             for i in range(len(images))
         ]
+
+    def again(self) -> Trace:
+        """The same points of another run of the network, cut off from what made the images.
+
+        The values are others where the network draws random numbers.
+        """
+        moved = torch.is_grad_enabled() and (self.images.requires_grad or self.picture.requires_grad)
+        images = self.images.detach().requires_grad_(moved)
+        picture = images if self.picture is self.images else self.picture.detach().requires_grad_(moved)
+        values = self._network.run(images, list(self._values))
+        return Trace(self._network, images, dict(zip(self._values, values, strict=True)), picture)
 
     def _batch_axis(self, key: str) -> int:
         axes = self.layout(key).axes

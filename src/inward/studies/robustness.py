@@ -20,6 +20,7 @@ from torch import Tensor
 from inward import draw
 from inward.draw.saving import write_whole
 from inward.errors import CallError, InwardError
+from inward.network.modes import drawing
 from inward.network.network import Network
 from inward.network.room import images_at_once
 from inward.pictures import read
@@ -172,7 +173,7 @@ class _Batch:
 
     def run(self, attack: Attack, levels: Sequence[float]) -> list[Judged]:
         labels = torch.tensor([one.label for one in self._pictures])
-        with torch.no_grad():
+        with torch.no_grad(), drawing(0, self._net.device):
             answers = self._net(self._images).argmax(1).cpu()
         wrong = answers != labels
         fell = [0.0 if bad else None for bad in wrong.tolist()]
