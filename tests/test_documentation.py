@@ -80,6 +80,8 @@ LEFT: dict[str, tuple[str, ...]] = {
     "how-to/attacks.md": (
         "fooled/one/adversarial.png",
         "fooled/one/comparison.png",
+        "down/one/adversarial.png",
+        "guided/one/guide.png",
         "evaluation/report.json",
         "evaluation/curve.png",
     ),

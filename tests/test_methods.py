@@ -43,6 +43,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "universal-pgd": {"eps": 4 / 255, "steps": 4},
     "patch": {"target": "class:2", "share": 0.15, "steps": 4, "places": 2},
     "autoattack": {"eps": 2 / 255, "steps": 2, "queries": 5},
+    "feature-attack": {"objective": "second/3", "eps": 2 / 255, "steps": 6},
     # Products in bfloat16 have tests of their own (test_lean.py).
     "feature-visualization": {"steps": 6, "precision": "full"},
     "class-visualization": {"steps": 6, "blur_every": 3},

@@ -20,6 +20,7 @@ from inward.methods.deeplift import deeplift
 from inward.methods.expected_gradients import expected_gradients
 from inward.methods.fab import fab
 from inward.methods.fast_minimum import fmn
+from inward.methods.feature_attack import feature_attack
 from inward.methods.gradient_times_input import gradient_x_input
 from inward.methods.guided import deconvnet, guided_backpropagation
 from inward.methods.guided_integrated import guided_integrated_gradients
@@ -66,6 +67,7 @@ __all__ = [
     "deeplift",
     "expected_gradients",
     "fab",
+    "feature_attack",
     "fgsm",
     "fmn",
     "grad_cam",

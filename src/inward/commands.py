@@ -11,6 +11,7 @@ from cyclopts import Group, Parameter
 from docstring_parser import parse as parse_docstring
 
 from inward.atlas_command import atlas_options, run_atlas
+from inward.columns.objectives import Objective
 from inward.errors import CallError
 from inward.explain_command import explain_options, run_all, run_one
 from inward.methods.table import TABLE, Method
@@ -22,7 +23,7 @@ _METHOD = Group("Method", sort_key=10)
 _CONVERTERS: dict[Any, Callable[..., Any]] = {float: as_number, int: as_whole}
 _INTERNAL = {"on_pass", "on_progress", "size", "seed"}
 # What a method takes as one or several, or as a tensor, and a command as one word, or as several.
-_WORD = {"target", "label", "start"}
+_WORD = {"target", "label", "start", "guide"}
 _SEVERAL = {"baseline", "references"}
 ALL = "all"
 EXAMPLES: dict[str, tuple[str, ...]] = {
@@ -44,6 +45,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "attack": (
         "inward attack torchvision/resnet50 cat.jpg --target class:9 --eps 2/255",
         "inward attack torchvision/resnet50 photographs/ --target class:ostrich",
+        'inward attack torchvision/resnet50 cat.jpg --method feature-attack --objective "-1 * layer3/17"',
     ),
     "visualize": (
         "inward visualize torchvision/resnet50 layer3/17 class:ostrich --out out",
@@ -207,6 +209,10 @@ def _options(row: Method) -> list[inspect.Parameter]:
         if parameter.default is None:
             # What it then is stands in the help.
             settings["show_default"] = False
+        if parameter.name not in _WORD and Objective in get_args(hint):
+            # A sum may begin with a minus: "-1 * mixed4a/97".
+            settings["allow_leading_hyphen"] = True
+            hint = str | None
         if parameter.name in _WORD:
             hint = str | None if parameter.default is None else str
         if parameter.name in _SEVERAL:

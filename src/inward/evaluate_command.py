@@ -74,7 +74,7 @@ def evaluate_command(
         loss: what is climbed; by default the attack's own.
         steps: steps at most; by default the attack's own.
         restarts: how often to begin anew with the pictures that withstood; by default the attack's own.
-        eot: runs of the network over which each gradient is averaged, for networks that answer at random; by default 1.
+        eot: runs over which each gradient is averaged, for networks that draw random numbers; by default 1.
         eight_bit: judge the 8-bit picture, rounded towards the original, as a file holds it.
         batch: pictures at once; 0: as many as there is memory for, at most 128.
         out: the folder of the evaluation.

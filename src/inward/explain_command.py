@@ -290,7 +290,9 @@ def _mask(net: Network, given: Mapping[str, Any], files: Sequence[Path]) -> Tens
 def _with_input(result: R, file: Path, asked: Mapping[str, Any] = NOTHING) -> R:
     """The record of a result made from a file names it."""
     images = {**result.record.inputs.get("images", {}), "file": str(Path(file).resolve())}
-    return replace(result, record=replace(result.record, inputs={"images": images}, asked=asked))
+    return replace(
+        result, record=replace(result.record, inputs={**result.record.inputs, "images": images}, asked=asked)
+    )
 
 
 def _told(value: Any) -> Any:

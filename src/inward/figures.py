@@ -17,14 +17,14 @@ from inward.methods.patch import Patched
 from inward.methods.universal import Universal
 from inward.network.address import parse
 from inward.network.modes import drawing
-from inward.results import Attribution, Perturbation, Result, Visualization, describe
+from inward.results import Attribution, Driven, Perturbation, Result, Visualization, describe
 
 _AT_LEAST = 224
 # Beside a map stand a margin, the colors of its scale and numbers of three letters at the least.
 _BESIDE = 60
 _MOST_UNITS = 20
 # Measures that are shares of a difference of scores.
-_SHARES = {"error", "signed_error"}
+_SHARES = {"error", "signed_error", "distance_left"}
 
 
 @singledispatch
@@ -160,6 +160,26 @@ def _(result: Universal) -> dict[str, Image.Image]:
 @figures.register
 def _(result: Patched) -> dict[str, Image.Image]:
     return {**_compared(result), "patch.png": draw.to_picture(result.patch[0])}
+
+
+@figures.register
+def _(result: Driven) -> dict[str, Image.Image]:
+    before, after, guided = result.images[0], result.adversarial[0], result.guide.shape[1] > 0
+    what = f"features of {result.record.parameters['at']}" if guided else result.record.parameters["objective"]
+    first, second = (f", answer: {named(result, answer)}" if answer else "" for answer in _both_answers(result))
+    ends = f"{percent(result.distance_left[0].item())} of the distance" if guided else f"{result.final[0].item():.4g}"
+    starts = "" if guided else f" {result.before[0].item():.4g}"
+    captions = (f"original: {what}{starts}{first}", f"changed: {ends}{second}")
+    return {
+        "comparison.png": draw.side_by_side(before, after, captions),
+        "adversarial.png": draw.to_picture(after),
+        "original.png": draw.to_picture(before),
+        **({"guide.png": draw.to_picture(result.guide[0])} if guided else {}),
+    }
+
+
+def _both_answers(result: Driven) -> tuple[str, str]:
+    return result.answers_before[0], result.answers[0]
 
 
 @figures.register

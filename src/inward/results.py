@@ -11,12 +11,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from inward.columns.objectives import Objective
 from inward.network.network import Network
 from inward.runs.record import Record, described
-from inward.types import Images, Scores, Size
+from inward.types import Images, Pictures, Scores, Size
 
 Kind: TypeAlias = Literal["sensitivity", "contribution", "amount"]
 """What the values of an attribution are."""
@@ -195,6 +197,74 @@ class Perturbation(Result):
             # Both figures, where rounding makes a difference.
             **({} if success == unrounded else {"success_unrounded": unrounded}),
             "steps": int(self.steps[0]),
+            **{norm: getattr(self, norm)[0].item() for norm in ("linf", "l2", "l1")},
+            "l0": int(self.l0[0]),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Driven(Result):
+    """Images that were changed a little, so that something inside the network became what was asked.
+
+    Attributes:
+        images: the originals, (N, C, H, W) in [0, 1].
+        adversarial: (N, C, H, W); on the grid of 8-bit values, as a PNG holds them, unless asked otherwise.
+        guide: (N, C, H, W), the pictures whose features were to be met; (N, 0, H, W) where there were none.
+        objective: what was driven up.
+        before, final: (N,), the objective of ``images`` and of ``adversarial``; with a guide minus the mean square of
+            the differences of the features.
+        answers_before, answers: the class that the network answers for each; empty where it has no classes.
+        linf, l2, l1: (N,), norms of the change, in [0, 1] units; l0: how many pixels differ.
+        history: (passes, N), the objective.
+    """
+
+    batched: ClassVar[tuple[str, ...]] = (
+        *("images", "adversarial", "guide", "before", "final", "answers_before", "answers"),
+        *("linf", "l2", "l1", "l0"),
+    )
+    columns: ClassVar[tuple[str, ...]] = ("history",)
+
+    images: Images
+    adversarial: Images
+    guide: Pictures
+    objective: Objective
+    before: Scores
+    final: Scores
+    answers_before: tuple[str, ...]
+    answers: tuple[str, ...]
+    linf: Tensor
+    l2: Tensor
+    l1: Tensor
+    l0: Tensor
+    history: Tensor
+
+    def __getitem__(self, index: int) -> Self:
+        place = range(len(self))[index]
+        return replace(super().__getitem__(index), objective=self.objective.select([place]))
+
+    @property
+    def distance_left(self) -> Tensor:
+        """With a guide: the Euclidean distance of the features, as a share of what it was, (N,); 0 of 0 is 1."""
+        share = (self.final.double() / self.before.double()).sqrt()
+        return torch.where(self.before == 0, 1.0, share)
+
+    def notes(self) -> tuple[str, ...]:
+        """Where nothing was changed, that no change was better."""
+        if self.l0[0] > 0:
+            return ()
+        return ("nothing was changed: no picture that was tried does better; give more steps or a larger eps",)
+
+    def measures(self) -> dict[str, Any]:
+        """What is said of one image."""
+        told = self.record.parameters
+        guided = self.guide.shape[1] > 0
+        answers = {"answer_before": self.answers_before[0], "answer": self.answers[0]} if self.answers[0] else {}
+        return {
+            **({"at": told["at"]} if guided else {"objective": told["objective"]}),
+            "before": self.before[0].item(),
+            "final": self.final[0].item(),
+            **({"distance_left": self.distance_left[0].item()} if guided else {}),
+            **answers,
             **{norm: getattr(self, norm)[0].item() for norm in ("linf", "l2", "l1")},
             "l0": int(self.l0[0]),
         }

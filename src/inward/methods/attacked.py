@@ -203,6 +203,25 @@ class Moved:
     history: Tensor
 
 
+def framed(
+    net: Network, images: Images, *, eight_bit_judge: bool, eps: float | None, norm: str
+) -> tuple[Images, bool, tuple[str, ...]]:
+    """The checked images on the network's device, whether 8-bit pictures are judged, and what is to be said of that.
+
+    Raises CallError for images that are not in [0, 1], a norm or an eps that makes no sense.
+    """
+    net.preprocess.check(images)
+    if norm not in P:
+        raise CallError(f"there is no norm '{norm}'; write linf, l2 or l1")
+    if eps is not None:
+        check_eps(eps, norm)
+    images = constant(images).to(net.device)
+    if eight_bit_judge and eps is not None and norm == "linf" and eps * LEVELS < 1 - 1e-9:
+        told = f"eps {eps:.3g} is under one 8-bit level (1/255), which no 8-bit picture can hold: judged in float"
+        return images, False, (told,)
+    return (eight_bit(images) if eight_bit_judge else images), eight_bit_judge, ()
+
+
 def attacked(
     net: Network,
     images: Images,
@@ -224,19 +243,8 @@ def attacked(
     no sense.
     """
     started = time.perf_counter()
-    net.preprocess.check(images)
-    if norm not in P:
-        raise CallError(f"there is no norm '{norm}'; write linf, l2 or l1")
-    if eps is not None:
-        check_eps(eps, norm)
-    images = constant(images).to(net.device)
+    images, eight_bit_judge, notes = framed(net, images, eight_bit_judge=eight_bit_judge, eps=eps, norm=norm)
     size = (images.shape[2], images.shape[3])
-    notes: tuple[str, ...] = ()
-    if eight_bit_judge and eps is not None and norm == "linf" and eps * LEVELS < 1 - 1e-9:
-        eight_bit_judge = False
-        notes = (f"eps {eps:.3g} is under one 8-bit level (1/255), which no 8-bit picture can hold: judged in float",)
-    if eight_bit_judge:
-        images = eight_bit(images)
     if eot < 1:
         raise CallError(f"eot is a number of runs of the network and must be 1 or more, not {eot}")
     logits, random, told = _first_answers(net, images, eot)

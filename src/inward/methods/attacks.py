@@ -133,7 +133,7 @@ def pgd(
         asked.objective(loss),
         Ball(asked.images, eps, P[norm]),
         steps,
-        _length(step_size) * eps,
+        step_length(step_size) * eps,
         random_start=random_start,
         restarts=restarts,
         stop=stop,
@@ -200,7 +200,7 @@ def momentum_fgsm(
     if not (decay >= 0 and math.isfinite(decay)):
         raise CallError(f"decay is the share of the gradient that stays and is 0 or more, not {decay:g}")
     ball = Ball(asked.images, eps, P[norm])
-    length = _length(step_size) * eps
+    length = step_length(step_size) * eps
     climb = Climb(
         asked.objective(loss), ball, steps, length, stop=stop, extra=extra, step=momentum(length, ball.steepest, decay)
     )
@@ -250,7 +250,7 @@ def targeted_attack(
     if norm == "l1":
         raise CallError("the normalized gradient has no norm l1 here; write linf or l2, or use pgd with a target")
     # The image's own answer is no label here: to be taken for what it is already is done at once.
-    length = _length(step_size) * (eps * math.sqrt(asked.images[0].numel()) if norm == "linf" else eps)
+    length = step_length(step_size) * (eps * math.sqrt(asked.images[0].numel()) if norm == "linf" else eps)
     ball = Ball(asked.images, eps, P[norm])
     climb = Climb(asked.lead, ball, steps, length, stop=True, extra=extra, step=steepest(length, normalized))
     told = {"eps": eps, "norm": norm, "step_size": step_size, "steps": steps, "extra": extra}
@@ -338,7 +338,7 @@ def _lean(net: Network, size: Size) -> Network:
     return lean(net, size, half=False)
 
 
-def _length(step_size: float) -> float:
+def step_length(step_size: float) -> float:
     if not (step_size > 0 and math.isfinite(step_size)):
         raise CallError(f"step_size is a share of the ball's radius and must be above 0, not {step_size:g}; write 0.25")
     return step_size

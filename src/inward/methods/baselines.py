@@ -73,7 +73,7 @@ def baselines(
 
 def _one(net: Network, images: Images, word: Baseline, seed: int) -> tuple[str, Images]:
     if isinstance(word, Tensor):
-        return "given", _fitting(net, images, word, "the baseline")
+        return "given", fitting(net, images, word, "the baseline")
     if word in NAMED:
         return word, named(net, images, word, seed)
     if not Path(word).exists():
@@ -82,10 +82,11 @@ def _one(net: Network, images: Images, word: Baseline, seed: int) -> tuple[str, 
     return str(Path(word).absolute()), read([word], net, size).to(images).expand_as(images)
 
 
-def _fitting(net: Network, images: Images, given: Tensor, name: str) -> Images:
+def fitting(net: Network, images: Images, given: Tensor, name: str) -> Images:
+    """An image for each of ``images``: one for all, or one an image. Raises CallError for another shape or range."""
     batch = given[None] if given.ndim == 3 else given
     if batch.ndim != 4 or batch.shape[1:] != images.shape[1:] or len(batch) not in (1, len(images)):
         shapes = f"{tuple(given.shape)} for images of {tuple(images.shape)}"
-        raise CallError(f"{name} has the shape {shapes}; give one baseline, or one an image")
+        raise CallError(f"{name} has the shape {shapes}; give one, or one an image")
     net.preprocess.check(batch)
     return batch.detach().to(images).expand_as(images)

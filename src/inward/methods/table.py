@@ -24,6 +24,7 @@ from inward.methods.deeplift import deeplift
 from inward.methods.expected_gradients import expected_gradients
 from inward.methods.fab import fab
 from inward.methods.fast_minimum import fmn
+from inward.methods.feature_attack import feature_attack
 from inward.methods.gradient_times_input import gradient_x_input
 from inward.methods.guided import deconvnet, guided_backpropagation
 from inward.methods.guided_integrated import guided_integrated_gradients
@@ -43,7 +44,7 @@ from inward.methods.square import square
 from inward.methods.superpixels import lime
 from inward.methods.universal import universal_pgd
 from inward.methods.visualize import visualize
-from inward.results import Attribution, Perturbation, Result, Visualization
+from inward.results import Attribution, Driven, Perturbation, Result, Visualization
 
 
 @dataclass(frozen=True)
@@ -423,6 +424,15 @@ TABLE: tuple[Method, ...] = (
         returns=Perturbation,
         question="How many answers withstand the standard sequence of attacks?",
         paper="Croce and Hein 2020, arXiv:2003.01690",
+    ),
+    Method(
+        name="feature-attack",
+        command="attack",
+        function=feature_attack,
+        takes="images",
+        returns=Driven,
+        question="How far does a small change move anything inside, or make it look like another picture?",
+        paper="Sabour, Cao, Faghri and Fleet 2015, arXiv:1511.05122",
     ),
     Method(
         name="feature-visualization",

@@ -21,7 +21,8 @@ from inward import draw
 from inward.errors import CallError, InwardError
 from inward.figures import figures
 from inward.methods.attacked import judged_again
-from inward.results import Attribution, Perturbation, Result
+from inward.methods.feature_attack import driven_again
+from inward.results import Attribution, Driven, Perturbation, Result
 
 MANIFEST = "manifest.json"
 ARRAYS = "arrays.safetensors"
@@ -164,13 +165,14 @@ def _write(result: Result, folder: Path, extra: Mapping[str, Path]) -> None:
 
 
 def _judged_from_disk(result: Result, folder: Path) -> Result:
-    """An attack's success and distances, as its saved pictures show them, where they were asked for in 8 bits."""
-    if not isinstance(result, Perturbation) or result.net.preprocess.channels not in (1, 3, 4):
+    """What an attack reached, as its saved pictures show it, where they were asked for in 8 bits."""
+    if not isinstance(result, Perturbation | Driven) or result.net.preprocess.channels not in (1, 3, 4):
         return result
     if not result.record.parameters["eight_bit"]:
         return result
     read = [draw.read_png(folder / name)[None].to(result.net.device) for name in ("original.png", "adversarial.png")]
-    return replace(result, **judged_again(result, *read))
+    again = judged_again(result, *read) if isinstance(result, Perturbation) else driven_again(result, *read)
+    return replace(result, **again)
 
 
 def manifest_of(result: Result, files: list[str]) -> dict[str, Any]:

@@ -50,6 +50,7 @@ def rerun(manifest: str | Path, *, trust: bool = False, device: str | None = Non
     net = _network(told["network"], trust, device)
     old = arrays_in(path.parent)
     result = _call(row, net, dict(told["parameters"]), old, told["inputs"])
+    _check_files(result, told["inputs"])
     new = {k: v.detach().cpu() for k, v in result.arrays().items()}
     return Rerun(result, {k: _gap(new[k], old[k]) for k in sorted(new.keys() & old.keys())})
 
@@ -88,6 +89,14 @@ def _call(row: Method, net: Network, parameters: dict[str, Any], old: Mapping[st
     if not isinstance(told, Mapping) or told.get("sha256") != sha256(images):
         raise InwardError("the saved images are not those of the manifest")
     return row.function(net, images.to(net.device), **parameters)
+
+
+def _check_files(result: Result, told: Mapping[str, Any]) -> None:
+    """Raises InwardError where a picture beside the images, which was read again from its file, is another one."""
+    for name, given in result.record.inputs.items():
+        saved = told.get(name)
+        if name != "images" and (not isinstance(saved, Mapping) or saved.get("sha256") != given["sha256"]):
+            raise InwardError(f"the {name} is not the picture that the manifest was made with; give that file back")
 
 
 def _gap(new: Tensor, old: Tensor) -> float:
