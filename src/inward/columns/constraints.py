@@ -219,6 +219,12 @@ def _in_l1(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return (drawn[:-1] / drawn.sum() * signs).view(shape)
 
 
+def movable(images: Images, gradient: Images) -> Images:
+    """The gradient of those values that can follow it: none is moved out of [0, 1], nor takes the others' share."""
+    outwards = ((images <= 0) & (gradient < 0)) | ((images >= 1) & (gradient > 0))
+    return torch.where(outwards, 0, gradient)
+
+
 def normalized(gradient: Tensor) -> Tensor:
     """The gradient of each image divided by its Euclidean norm."""
     return _unit(gradient)

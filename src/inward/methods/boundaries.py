@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from inward.columns.constraints import movable
 from inward.columns.objectives import wide
 from inward.gradient import constant, trace_for
 from inward.methods.attacked import Attacked
@@ -38,10 +39,11 @@ def length(slope: Images, norm: str) -> Tensor:
     return {"linf": flat.abs().sum(1), "l2": flat.norm(dim=1), "l1": flat.abs().amax(1)}[norm]
 
 
-def nearest_boundary(net: Network, images: Images, order: Order, norm: str) -> Look:
+def nearest_boundary(net: Network, images: Images, order: Order, norm: str, *, whole: bool = True) -> Look:
     """Of the nearest boundary of each image, how far its class is above the label, and the slope of that.
 
-    Where no class has a slope, the slope is 0. Each class costs a backward pass.
+    Where no class has a slope, the slope is 0. Each class costs a backward pass. ``whole``: also through values
+    at 0 or 1 that would have to leave [0, 1].
     """
     with ordinary(net.device):
         image = constant(images).requires_grad_(True)
@@ -53,10 +55,11 @@ def nearest_boundary(net: Network, images: Images, order: Order, norm: str) -> L
         for k in range(rises.shape[1] if rises.requires_grad else 0):
             last = k == rises.shape[1] - 1
             (slope,) = torch.autograd.grad(rises[:, k].sum(), image, retain_graph=not last)
-            rise, norms = rises[:, k].detach().to(best), length(wide(slope), norm)
+            slope = wide(slope) if whole else movable(image.detach(), wide(slope))
+            rise, norms = rises[:, k].detach().to(best), length(slope, norm)
             distance = torch.where(norms > 0, rise.abs() / norms, math.inf)
             nearer = distance < shortest
             shortest = torch.where(nearer, distance, shortest)
             height = torch.where(nearer, rise, height)
-            best = torch.where(nearer.view(-1, 1, 1, 1), wide(slope), best)
+            best = torch.where(nearer.view(-1, 1, 1, 1), slope, best)
     return Look(height, best, logits.detach())

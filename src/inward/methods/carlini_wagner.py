@@ -19,8 +19,8 @@ from inward.network.network import Network
 from inward.results import Perturbation
 from inward.types import Images, Scores
 
-# So that black and white have a finite place in the variable.
-_INSIDE = 0.999999
+# So that black and white have a finite place in the variable, and one that few steps lead away from.
+_INSIDE = 0.9999
 # Adam: Kingma and Ba, 2014.
 _BETAS, _TINY = (0.9, 0.999), 1e-8
 # A search ends where a tenth of its steps has not lowered the loss by this share.
@@ -133,7 +133,7 @@ class _Descent:
         images = self.asked.images[numbers.to(device)]
         last, found = images.clone(), torch.zeros(len(numbers), dtype=torch.bool)
         # In half precision black would be infinitely far.
-        base = ((2 * wide(images) - 1) * _INSIDE).atanh()
+        base = (2 * wide(images) - 1).clamp(-_INSIDE, _INSIDE).atanh()
         state = _State(torch.arange(len(numbers)), base.clone(), torch.zeros_like(base), torch.zeros_like(base))
         before = torch.full((len(numbers),), math.inf, dtype=torch.float64)
         for step in range(self.steps):

@@ -23,6 +23,8 @@ from inward.types import Images
 
 # So that a boundary is crossed also where a step ends just on it: this many roundings of 1.
 _ROUNDINGS = 16
+# How often the way back to the boundary is halved.
+_HALVINGS = 8
 
 
 @own_draws
@@ -43,8 +45,11 @@ def deepfool(
     Moosavi-Dezfooli, Fawzi and Frossard, "DeepFool: a simple and accurate method to fool deep neural networks",
     2015. Of every class considered it takes the difference of its logit and the answer's, ``f``, and the gradient
     ``w`` of that; the boundary at which ``|f| / ||w||`` is smallest is gone to, ``|f| / ||w||^2 w`` away (linf:
-    ``|f| / ||w||_1 sign(w)``). The sum of the steps is lengthened by the overshoot. Of a linear network
-    it is the smallest change there is. No picture's eps is given: the result's ``l2`` (``linf``) is what was found.
+    ``|f| / ||w||_1 sign(w)``). The sum of the steps is lengthened by the overshoot, and what then fools is taken back
+    along the whole change as far as it still does, by halving. Of a linear network it is the smallest change there
+    is. Where half of the steps did not suffice, values at 0 or 1 that would have to leave [0, 1] no longer count: on
+    images of much black and white they take most of each step. No picture's eps is given: the result's ``l2``
+    (``linf``) is what was found.
 
     Args:
         net: the network.
@@ -52,7 +57,7 @@ def deepfool(
         label: the class to lead away from; one, or one an image. By default the network's own answer.
         norm: linf or l2, the length of the change that is to be small.
         steps: steps at most.
-        overshoot: by how much of itself the change is lengthened, to get across the boundary.
+        overshoot: by how much of itself the change is lengthened to get across the boundary, before the way back.
         classes: how many of the likeliest classes are considered, the answer among them; each costs a backward
             pass a step.
         eight_bit: judge the 8-bit picture, as a file holds it; of those the smallest multiple of the change found
@@ -95,7 +100,7 @@ def _search(
         if len(left) == 0:
             break
         where = left.to(last.device)
-        seen = nearest_boundary(fast, last[where], order[where], norm)
+        seen = nearest_boundary(fast, last[where], order[where], norm, whole=2 * done <= steps)
         way, leads = _way(seen.scores, seen.gradient, norm), lead(seen.logits, order[where])
         # Where no class has a gradient, no step leads anywhere.
         alive = way.flatten(1).count_nonzero(1).cpu() > 0
@@ -103,22 +108,38 @@ def _search(
         if len(left) == 0:
             break
         nearest.note(left, leads[alive.to(leads.device)])
-        total[where] += way
-        last[where] = (asked.images[where] + (1 + overshoot) * total[where]).clamp(0, 1).to(last)
-        left = _withstanding(nearest, fast, last, left)
+        # What a value is denied at black or white it does not owe later.
+        start = wide(asked.images[where])
+        total[where] = (start + total[where] + way).clamp(0, 1) - start
+        last[where] = (start + (1 + overshoot) * total[where]).clamp(0, 1).to(last)
+        left = _withstanding(asked, nearest, fast, last, left)
         if on_progress is not None:
             on_progress(done, steps)
     return last
 
 
-def _withstanding(nearest: Nearest, fast: Network, images: Images, left: Tensor) -> Tensor:
-    """Those of the images left that do not fool the network yet."""
-    candidates = images[left.to(images.device)]
+def _withstanding(asked: Attacked, nearest: Nearest, fast: Network, images: Images, left: Tensor) -> Tensor:
+    """Those of the images left that do not fool the network yet; the others are taken back as far as they do."""
+    fooled = _offered(nearest, fast, images[left.to(images.device)], left)
+    done = left[fooled]
+    where = done.to(images.device)
+    start, change = asked.images[where], wide(images[where]) - wide(asked.images[where])
+    low, high = torch.zeros(len(done), dtype=torch.float64), torch.ones(len(done), dtype=torch.float64)
+    for _ in range(_HALVINGS if len(done) else 0):
+        middle = (low + high) / 2
+        shorter = (start + middle.to(change).view(-1, 1, 1, 1) * change).to(images)
+        does = _offered(nearest, fast, shorter, done)
+        low, high = torch.where(does, low, middle), torch.where(does, middle, high)
+    return left[~fooled]
+
+
+def _offered(nearest: Nearest, fast: Network, candidates: Images, numbers: Tensor) -> Tensor:
+    """Which candidates fool; these are kept where they are nearer."""
     with torch.no_grad():
         logits = trace_for(fast, candidates, ["class"])["class"]
-    fooled = nearest.fooled(candidates, logits, left)
-    nearest.offer(candidates, left, fooled)
-    return left[~fooled]
+    fooled = nearest.fooled(candidates, logits, numbers)
+    nearest.offer(candidates, numbers, fooled)
+    return fooled
 
 
 def _way(height: Tensor, slope: Images, norm: str) -> Images:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inward.columns.constraints import Ball, normalized
+from inward.columns.constraints import Ball, movable, normalized
 from inward.errors import CallError
 from inward.methods.attacked import Attacked, Classes, Norm, P, attacked, own_draws
 from inward.methods.looked import Look, look
@@ -104,7 +104,7 @@ class _Following:
         most = torch.maximum(start, 1 - start).flatten(1).norm(p=P[self.norm], dim=1).cpu()
         for step in range(self.steps):
             seen = look(fast, images, objective)
-            seen = seen._replace(gradient=_movable(images, seen.gradient))
+            seen = seen._replace(gradient=movable(images, seen.gradient))
             fooled = self.nearest.fooled(images, seen.logits, self.numbers)
             self.nearest.offer(images, self.numbers, fooled)
             self.nearest.note(self.numbers, seen.scores)
@@ -135,9 +135,3 @@ class _Following:
             length = torch.minimum(length, eps)
         ahead = images + share * length.to(images).view(-1, 1, 1, 1) * normalized(gradient)
         return Ball(start, eps, P[self.norm]).project(ahead).clamp(0, 1)
-
-
-def _movable(images: Images, gradient: Images) -> Images:
-    """The gradient of those values that can follow it: none is moved out of [0, 1], nor takes the others' share."""
-    outwards = ((images <= 0) & (gradient < 0)) | ((images >= 1) & (gradient > 0))
-    return torch.where(outwards, 0, gradient)
