@@ -42,10 +42,10 @@ def child(side: str, network: str, count: int, limit: float) -> None:
     net = Network.of(module, size=SIZE, **range_)
     images = photographs(net, count)
     with torch.no_grad():
-        classes = net(images[:1]).argmax(1).repeat(count)
+        classes = torch.cat([net(one[None]).argmax(1) for one in images])
     before = _peak()
     if side == "ours":
-        integrated_gradients(net, images, target=f"class:{int(classes[0])}")
+        integrated_gradients(net, images, target=[f"class:{k}" for k in classes.tolist()])
     else:
         from captum.attr import IntegratedGradients
 

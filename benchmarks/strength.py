@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias
 import foolbox
 import torch
 import torchattacks
+from foolbox.models import PyTorchModel
 from torch import Tensor, nn
 
 from benchmarks.shared import DATA, load_file, photographs
@@ -107,7 +108,7 @@ class Contest:
 
 def _foolbox(kind: str, **options: Any) -> Peer:
     def run(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        model = foolbox.PyTorchModel(module, bounds=(0, 1), device="cpu")
+        model = PyTorchModel(module, bounds=(0, 1), device="cpu")
         return getattr(foolbox.attacks, kind)(**options)(model, images, labels, epsilons=None)[1]
 
     return run

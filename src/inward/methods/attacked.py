@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import cached_property, wraps
 from hashlib import sha256
 from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
 
@@ -123,10 +123,13 @@ class Attacked:
 
     def fooled(self, logits: Tensor, numbers: Tensor) -> Tensor:
         """Of the images with these numbers, which the logits take for what the attack wants."""
-        answers = logits.argmax(1).cpu()
-        if self.targets is None:
-            return answers != torch.tensor(self.labels)[numbers]
-        return answers == torch.tensor(self.targets)[numbers]
+        answers, (labels, targets) = logits.argmax(1).cpu(), self._numbers
+        return answers != labels[numbers] if targets is None else answers == targets[numbers]
+
+    @cached_property
+    def _numbers(self) -> tuple[Tensor, Tensor | None]:
+        """The labels and the targets; loops ask for them at every pass."""
+        return torch.tensor(self.labels), None if self.targets is None else torch.tensor(self.targets)
 
     @torch.no_grad()
     def judged(self, images: Images, numbers: Tensor) -> tuple[Tensor, Scores]:

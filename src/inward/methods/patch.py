@@ -97,8 +97,8 @@ def patch(
     made = whole_levels(exact) if asked.eight_bit else exact
     everyone = torch.arange(len(asked.images))
     tried = [asked.judged(where.pasted(everyone, made, "judged", k), everyone)[0] for k in range(places)]
-    first = (where.pasted(everyone, square, "judged", 0) for square in (exact, made))
-    moved = Moved(*first, torch.zeros_like(tried[0]), passes.steps, passes.history)
+    unrounded, shown = (where.pasted(everyone, square, "judged", 0) for square in (exact, made))
+    moved = Moved(unrounded, shown, torch.zeros_like(tried[0]), passes.steps, passes.history)
     told = {"share": share, "steps": steps, "step_size": step_size, "batch": batch, "places": places, "seed": seed}
     told |= {name: asked.parameters[name] for name in ("target", "eight_bit")}
     found = asked.result("patch", told, moved)

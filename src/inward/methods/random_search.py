@@ -11,8 +11,10 @@ from torch import Tensor
 
 from inward.columns.objectives import Objective
 from inward.methods.course import Course
-from inward.methods.looked import query
-from inward.types import Images
+from inward.network.held import Held, Window
+from inward.network.modes import ordinary
+from inward.network.trace import Trace
+from inward.types import Images, Logits
 
 
 def run(
@@ -27,10 +29,11 @@ def run(
     if len(numbers := course.left) == 0:
         return
     search = kind(course, numbers, torch.Generator().manual_seed(seed))
-    for asked in range(queries):
-        if len(search.numbers) == 0:
-            return
-        search.ask(search.start() if asked == 0 else search.candidate(share(asked - 1)))
+    with ordinary(course.asked.images.device), torch.no_grad():
+        for asked in range(queries):
+            if len(search.numbers) == 0:
+                return
+            search.ask(search.start() if asked == 0 else search.candidate(share(asked - 1)))
     course.keep(search.best, search.numbers)
 
 
@@ -40,7 +43,7 @@ def stretched(query: int, queries: int, bounds: Sequence[int]) -> int:
 
 
 class RandomSearch(ABC):
-    """The state of one run, of the images that are in it: their best candidates and the scores of these.
+    """The state of one run, of the images that are in it: their best candidates, and the scores and logits of these.
 
     All images see the same random numbers, so that none depends on the others.
     """
@@ -52,43 +55,73 @@ class RandomSearch(ABC):
         asked = course.asked
         self.objective: Objective = asked.objective("margin" if asked.targets is None else "cross-entropy")
         self._narrow()
-        self.best = self.images
+        # The lean network is made for gradients; without them its rearranged pixels only cost.
+        self._held = Held(asked.net, "class", self.images)
+        self._logits = asked.logits[numbers.to(self.device)]
         self.score = torch.full((len(numbers),), -math.inf, device=self.device)
+
+    @property
+    def best(self) -> Images:
+        """The best candidates."""
+        return self._held.images
 
     def _narrow(self) -> None:
         where = self.numbers.to(self.device)
         self.images, self.ball = self.course.asked.images[where], self.course.ball.select(where)
+        self._own = self.objective.select(self.numbers.tolist())
 
     @abstractmethod
-    def start(self) -> Images:
+    def start(self) -> Window:
         """The first candidates."""
 
     @abstractmethod
-    def candidate(self, share: float) -> Images:
+    def candidate(self, share: float) -> Window:
         """The best candidates with this share of what they changed drawn anew."""
 
-    def accept(self, which: Tensor, candidates: Tensor) -> None:
-        """Makes candidates of these of the images their best."""
-        self.best = self.best.index_put((which,), candidates)
+    def accept(self, which: Tensor) -> None:  # noqa: B027
+        """Told of which images the last candidate is the best now."""
 
-    @torch.no_grad()
-    def ask(self, images: Images) -> None:
+    def whole(self, images: Images) -> Window:
+        """Other images."""
+        return Window(images, (0, images.shape[2]), (0, images.shape[3]))
+
+    def ask(self, window: Window) -> None:
         """Keeps what raises the scores; what fools the network is done."""
-        among = (images != self.best).flatten(1).any(1).nonzero()[:, 0]
-        numbers, asked = self.numbers[among.cpu()], images[among]
+        among = (window.values != window.of(self.best)).flatten(1).any(1).nonzero()[:, 0]
         gone = torch.zeros(len(self.numbers), dtype=torch.bool)
-        if len(numbers):
-            scores, logits = query(self.course.asked.net, asked, self.objective.select(numbers.tolist()))
-            better = scores > self.score[among]
-            self.score = self.score.to(scores).index_put((among[better],), scores[better])
-            self.accept(among[better], asked[better])
-            gone[among.cpu()] = self.course.offer(asked, numbers, logits)
+        if len(among):
+            logits = self._held.look(window, among)
+            gone[among.cpu()] = self._offered(among, logits)
+            self._keep(among, logits)
         self.course.count(self.numbers, self.score)
         self._leave(gone)
+
+    def _offered(self, among: Tensor, logits: Logits) -> Tensor:
+        """Of those looked at, which need no more work."""
+        numbers = self.numbers[among.cpu()]
+        done = self.course.asked.fooled(logits, numbers)
+        if (tried := done.nonzero()[:, 0]).numel():
+            on = tried.to(self.device)
+            done[tried] = self.course.offer(self._held.changed(on), numbers[tried], logits[on])
+        return done
+
+    def _keep(self, among: Tensor, logits: Logits) -> None:
+        """What raised the scores."""
+        known = self._logits.to(logits).index_copy(0, among, logits)
+        scores = self._own(Trace(self.course.asked.net, self.best, {"class": known}))
+        better = (scores > self.score)[among].nonzero()[:, 0]
+        if len(better) == 0:
+            return
+        self._held.keep(better)
+        kept = among[better]
+        self.score = self.score.to(scores).index_copy(0, kept, scores[kept])
+        self._logits = self._logits.to(logits).index_copy(0, kept, logits[better])
+        self.accept(kept)
 
     def _leave(self, gone: Tensor) -> None:
         if not gone.any():
             return
         stay = (~gone).to(self.device)
-        self.numbers, self.best, self.score = self.numbers[~gone], self.best[stay], self.score[stay]
+        self.numbers, self.score, self._logits = self.numbers[~gone], self.score[stay], self._logits[stay]
+        self._held.select(stay)
         self._narrow()

@@ -12,6 +12,7 @@ from inward.errors import CallError
 from inward.methods.attacked import Classes, attacked, own_draws
 from inward.methods.course import Course, OnProgress, counted
 from inward.methods.random_search import RandomSearch, run, stretched
+from inward.network.held import Window
 from inward.network.network import Network
 from inward.results import Perturbation
 from inward.types import Images
@@ -99,13 +100,13 @@ class _Pixels(RandomSearch):
         self.places = torch.zeros((len(numbers), pixels), dtype=torch.long, device=self.device)
         self._new = self.places
 
-    def start(self) -> Images:
+    def start(self) -> Window:
         """The same places and colors in all images."""
         drawn = torch.randperm(math.prod(self.images.shape[2:]), generator=self.generator)[: self.count]
         self._new = drawn.to(self.device).expand(len(self.images), -1)
-        return self._painted(self.images, self._new)
+        return self.whole(self._painted(self.images, self._new))
 
-    def candidate(self, share: float) -> Images:
+    def candidate(self, share: float) -> Window:
         moved = max(int(share * self.count), 1)
         total = math.prod(self.images.shape[2:])
         gone = torch.randperm(self.count, generator=self.generator)[:moved].to(self.device)
@@ -118,10 +119,9 @@ class _Pixels(RandomSearch):
         self._new[:, gone] = places
         given_up = self.places[:, gone][:, None].expand(-1, self.images.shape[1], -1)
         back = self.best.flatten(2).scatter(2, given_up, self.images.flatten(2).gather(2, given_up))
-        return self._painted(back.view_as(self.best), places)
+        return self.whole(self._painted(back.view_as(self.best), places))
 
-    def accept(self, which: Tensor, candidates: Tensor) -> None:
-        super().accept(which, candidates)
+    def accept(self, which: Tensor) -> None:
         self.places = self.places.index_put((which,), self._new[which])
 
     def _painted(self, images: Images, places: Tensor) -> Images:

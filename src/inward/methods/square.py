@@ -12,6 +12,8 @@ from inward.errors import CallError
 from inward.methods.attacked import Classes, Norm, attacked, own_draws
 from inward.methods.course import Course, OnProgress, ball_of, counted, radius, two_norms
 from inward.methods.random_search import RandomSearch, run, stretched
+from inward.network.held import Window
+from inward.network.incremental import Interval
 from inward.network.network import Network
 from inward.results import Perturbation
 from inward.types import Images
@@ -98,10 +100,10 @@ class _Squares(RandomSearch):
         height, width = self.images.shape[2:]
         return min(max(round(math.sqrt(share * height * width)), 1), height, width)
 
-    def place(self, side: int) -> tuple[slice, slice]:
+    def place(self, side: int) -> tuple[Interval, Interval]:
         """Where a square lies: the same for all images, so that none depends on the others."""
         first = (int(torch.randint(n - side + 1, (), generator=self.generator)) for n in self.images.shape[2:])
-        rows, columns = (slice(at, at + side) for at in first)
+        rows, columns = ((at, at + side) for at in first)
         return rows, columns
 
     def signs(self, *shape: int) -> Tensor:
@@ -117,22 +119,22 @@ class _Linf(_Squares):
         far = 2 * self.course.ball.eps
         self.low, self.high = (self.ball.project(self.images + f).clamp(0, 1) for f in (-far, far))
 
-    def start(self) -> Images:
+    def start(self) -> Window:
         """Vertical stripes."""
-        return torch.where(self.signs(self.images.shape[1], 1, self.images.shape[3]) > 0, self.high, self.low)
+        up = self.signs(self.images.shape[1], 1, self.images.shape[3]) > 0
+        return self.whole(torch.where(up, self.high, self.low))
 
-    def candidate(self, share: float) -> Images:
+    def candidate(self, share: float) -> Window:
         rows, columns = self.place(self.side(share))
         up = self.signs(self.images.shape[1], 1, 1) > 0
-        changed = self.best.clone()
-        changed[:, :, rows, columns] = torch.where(up, self.high[:, :, rows, columns], self.low[:, :, rows, columns])
-        return changed
+        high, low = (end[:, :, slice(*rows), slice(*columns)] for end in (self.high, self.low))
+        return Window(torch.where(up, high, low), rows, columns)
 
 
 class _L2(_Squares):
     """All of eps is always used: what a square receives, another one gives."""
 
-    def start(self) -> Images:
+    def start(self) -> Window:
         """A grid of bumps, five along the shorter side."""
         channels, height, width = self.images.shape[1:]
         side = max(min(height, width) // 5, 1)
@@ -143,9 +145,10 @@ class _L2(_Squares):
                 change[:, :, rows, columns] = self.bumps(side) * self.signs(channels, 1, 1)
         return self._full(change)
 
-    def candidate(self, share: float) -> Images:
+    def candidate(self, share: float) -> Window:
         side = self._odd(self.side(share))
-        (rows, columns), (far_rows, far_columns) = self.place(side), self.place(side)
+        near, far = self.place(side), self.place(side)
+        (rows, columns), (far_rows, far_columns) = ((slice(*y), slice(*x)) for y, x in (near, far))
         change = self.best - self.images
         channels = change.shape[1]
         own = change[:, :, rows, columns].clone()
@@ -169,10 +172,10 @@ class _L2(_Squares):
         found = bumps(side).to(self.images)
         return found.T if int(torch.randint(2, (), generator=self.generator)) else found
 
-    def _full(self, change: Images) -> Images:
+    def _full(self, change: Images) -> Window:
         """As long as eps, and then in [0, 1]."""
         norms = _squares(change).sum(1, keepdim=True).sqrt()
-        return (self.images + change / norms.clamp_min(1e-12) * float(self.course.ball.eps)).clamp(0, 1)
+        return self.whole((self.images + change / norms.clamp_min(1e-12) * float(self.course.ball.eps)).clamp(0, 1))
 
 
 def _squares(change: Images) -> Tensor:

@@ -21,6 +21,7 @@ from inward.network.operation import argument
 from inward.types import Size
 
 Ints: TypeAlias = NDArray[np.int64]
+_SHAPE = "inward.shape_of_one"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +73,12 @@ class Slide:
 
 def shape(node: fx.Node) -> tuple[int, ...]:
     """The shape of what an operation gives, for a batch of one; of several tensors, of the first."""
-    held = node.meta.get("val")
-    held = held[0] if isinstance(held, (tuple, list)) and held else held
-    return sizes(held, 1) if isinstance(held, Tensor) else ()
+    # Kept, for it is asked again and again, and answered by symbolic algebra.
+    if _SHAPE not in node.meta:
+        held = node.meta.get("val")
+        held = held[0] if isinstance(held, (tuple, list)) and held else held
+        node.meta[_SHAPE] = sizes(held, 1) if isinstance(held, Tensor) else ()
+    return node.meta[_SHAPE]
 
 
 def constant(module: fx.GraphModule, node: Any) -> Tensor:

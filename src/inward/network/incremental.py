@@ -9,7 +9,7 @@ which the rest of the network goes on with whole activations.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, TypeAlias
@@ -39,12 +39,24 @@ _MOVE = 24
 
 
 @dataclass(frozen=True)
-class _Step:
+class Step:
     """One operation on crops; ``slide`` is None for one that keeps positions apart."""
 
     node: fx.Node
     box: Box
     slide: Slide | None
+
+    @property
+    def source(self) -> fx.Node:
+        """What an operation with one source reads."""
+        found = self.node.args[0]
+        assert isinstance(found, fx.Node)  # noqa: S101
+        return found
+
+    def call(self, read: Callable[[fx.Node], Any]) -> Any:
+        """The operation itself, on what ``read`` gives for each of its sources."""
+        target: Any = self.node.target
+        return target(*fx.map_arg(self.node.args, read), **fx.map_arg(self.node.kwargs, read))
 
     def needs(self, axis: int) -> tuple[Ints, int]:
         """From which position of the padded input on, and how many, its crops are computed from."""
@@ -62,7 +74,7 @@ class Incremental:
     net: Network
     graph: Graph
     at: str
-    steps: tuple[_Step, ...]
+    steps: tuple[Step, ...]
     image: fx.Node
     end: fx.Node
     boxes: dict[fx.Node, Box]
@@ -70,20 +82,24 @@ class Incremental:
     def beside(self, image: Images) -> Beside:
         """What is known of one unchanged image (1, C, H, W), beside which windows change."""
         shown = self.net.shown(image)
-        inner = [s for step in self.steps for s in _sources(step.node, self.boxes) if self._is_cropped(step, s)]
-        nodes = list(dict.fromkeys([self.end, *inner]))
+        nodes = self.read()
         names = [node.name for node in nodes if node is not self.image]
         with torch.no_grad():
             made = dict(zip(names, self.graph.run(shown, names), strict=True))
         return Beside(self, {n: shown if n is self.image else made[n.name] for n in nodes}, {})
 
-    def _is_cropped(self, step: _Step, source: fx.Node) -> bool:
+    def read(self) -> list[fx.Node]:
+        """The nodes whose unchanged activations are read."""
+        inner = [s for step in self.steps for s in _sources(step.node, self.boxes) if self.is_cropped(step, s)]
+        return list(dict.fromkeys([self.end, *inner]))
+
+    def is_cropped(self, step: Step, source: fx.Node) -> bool:
         """Whether its crops must be laid beside unchanged activations for this step."""
         if step.slide is None:
             return not all(a.same(b) for a, b in zip(self.boxes[source], step.box, strict=True))
         return not self._passes(step, source)
 
-    def _passes(self, step: _Step, source: fx.Node) -> bool:
+    def _passes(self, step: Step, source: fx.Node) -> bool:
         """Whether a sliding operation reads just the crops as they are: of 1 x 1, without a stride."""
         slide = step.slide
         plain = slide is not None and (slide.kernel, slide.stride, slide.padding) == ((1, 1), (1, 1), (0, 0))
@@ -123,7 +139,7 @@ class Beside:
         ]
         return torch.stack(cut)
 
-    def _made(self, step: _Step, crops: dict[fx.Node, Any], windows: Sequence[Window], module: fx.GraphModule) -> Any:
+    def _made(self, step: Step, crops: dict[fx.Node, Any], windows: Sequence[Window], module: fx.GraphModule) -> Any:
         def read(node: fx.Node) -> Any:
             if node in crops:
                 return self._around(step, node, crops[node], windows)
@@ -131,14 +147,14 @@ class Beside:
 
         node: Any = step.node
         if step.slide is not None:
-            return step.slide.run(read(node.args[0]), (step.box[0].count, step.box[1].count))
+            return step.slide.run(read(step.source), (step.box[0].count, step.box[1].count))
         if is_getitem(node):
-            return crops[node.args[0]][node.args[1]]
-        return node.target(*fx.map_arg(node.args, read), **fx.map_arg(node.kwargs, read))
+            return crops[step.source][node.args[1]]
+        return step.call(read)
 
-    def _around(self, step: _Step, source: fx.Node, crops: Tensor, windows: Sequence[Window]) -> Tensor:
+    def _around(self, step: Step, source: fx.Node, crops: Tensor, windows: Sequence[Window]) -> Tensor:
         """Crops of what a step reads: changed where it was, and as it was around."""
-        if not self.plan._is_cropped(step, source):
+        if not self.plan.is_cropped(step, source):
             return crops
         clean, (above, left) = self._surrounded(step, source)
         (tops, height), (lefts, width) = step.needs(0), step.needs(1)
@@ -153,7 +169,7 @@ class Beside:
             _paste(one, crop, int(rows.first[i]) + above - top, int(columns.first[j]) + left - start)
         return found
 
-    def _surrounded(self, step: _Step, source: fx.Node) -> tuple[Tensor, Size]:
+    def _surrounded(self, step: Step, source: fx.Node) -> tuple[Tensor, Size]:
         """The unchanged activations with all that any window of the step reads, and how much is above and left."""
         clean, slide = self.clean[source], step.slide
         if slide is None:
@@ -204,6 +220,7 @@ def incremental(
     columns: Sequence[Interval],
     *,
     at: str | None = None,
+    least: float = 0.0,
 ) -> Incremental | None:
     """The fastest way to the whole points ``keys`` from images that change in one window each.
 
@@ -214,18 +231,21 @@ def incremental(
         size: height and width of the images.
         rows: the rows of the windows; each window is one of these intervals and one of ``columns``.
         at: the point to go to on crops, by default the fastest.
+        least: how many multiply-adds an image must be spared for crops to be worth it.
     """
     graph = net.graph(size)
     if not isinstance(graph, Graph) or net.device.type != "cpu":
         return None
     image = next(node for node in graph.module.graph.nodes if node.op == "placeholder")
     names = {node_of(graph, parse(key)) for key in keys}
+    if at in graph.points:
+        names = {graph.points[at].node}
     ends = [node for node in graph.module.graph.nodes if node.name in names]
     boxes: dict[fx.Node, Box] = {image: (_lines(rows, size[0]), _lines(columns, size[1]))}
     steps = {step.node: step for step in _planned(graph, ends, boxes)}
     whole = {n.name: n for n in steps if isinstance(n.meta.get("val"), Tensor)}
     known = {name: whole[point.node] for name, point in graph.points.items() if point.node in whole}
-    found = at if at in known else _fastest(graph, ends, steps, known) if at is None else None
+    found = at if at in known else _fastest(graph, ends, steps, known, least) if at is None else None
     if found is None:
         return None
     needed = ancestors([known[found]])
@@ -234,11 +254,11 @@ def incremental(
 
 
 def _fastest(
-    graph: Graph, ends: Sequence[fx.Node], steps: dict[fx.Node, _Step], known: dict[str, fx.Node]
+    graph: Graph, ends: Sequence[fx.Node], steps: dict[fx.Node, Step], known: dict[str, fx.Node], least: float
 ) -> str | None:
     gains = _Gains(graph, ends, steps)
     saved, name = max(((gains(node), name) for name, node in known.items()), default=(0.0, ""), key=lambda g: g[0])
-    return name if saved > 0 else None
+    return name if saved > least else None
 
 
 def _lines(intervals: Sequence[Interval], size: int) -> Lines:
@@ -246,7 +266,7 @@ def _lines(intervals: Sequence[Interval], size: int) -> Lines:
     return Lines(table[:, 0], table[:, 1], size)
 
 
-def _planned(graph: Graph, ends: Sequence[fx.Node], boxes: dict[fx.Node, Box]) -> Iterator[_Step]:
+def _planned(graph: Graph, ends: Sequence[fx.Node], boxes: dict[fx.Node, Box]) -> Iterator[Step]:
     """The steps that can be made on crops, as far as they go; their boxes are added to ``boxes``."""
     needed = ancestors(ends)
     for node in graph.module.graph.nodes:
@@ -272,7 +292,7 @@ def _varying(node: fx.Node) -> list[fx.Node]:
     return [n for n in node.all_input_nodes if n.op != "get_attr"]
 
 
-def _step(module: fx.GraphModule, node: fx.Node, sources: list[fx.Node], boxes: dict[fx.Node, Box]) -> _Step | None:
+def _step(module: fx.GraphModule, node: fx.Node, sources: list[fx.Node], boxes: dict[fx.Node, Box]) -> Step | None:
     if len(shape(node)) != 4:
         return None
     if is_sliding(node):
@@ -281,17 +301,17 @@ def _step(module: fx.GraphModule, node: fx.Node, sources: list[fx.Node], boxes: 
             return None
         geometry = zip(boxes[sources[0]], slide.kernel, slide.stride, slide.padding, shape(node)[2:], strict=True)
         rows, columns = (lines.seen(k, s, p, size) for lines, k, s, p, size in geometry)
-        return _Step(node, (rows, columns), slide)
+        return Step(node, (rows, columns), slide)
     if not keeps_apart(module, node, sources):
         return None
     box = reduce(lambda a, b: (a[0].joined(b[0]), a[1].joined(b[1])), [boxes[s] for s in sources])
-    return _Step(node, box, None)
+    return Step(node, box, None)
 
 
 class _Gains:
     """How much less there is to do with crops as far as a node, in multiply-adds."""
 
-    def __init__(self, graph: Graph, ends: Sequence[fx.Node], steps: dict[fx.Node, _Step]) -> None:
+    def __init__(self, graph: Graph, ends: Sequence[fx.Node], steps: dict[fx.Node, Step]) -> None:
         self.ends, self.needed = ends, ancestors(ends)
         self.whole = {n: _cost(graph.module, n) for n in self.needed if n.op == "call_function"}
         self.crops = {n: self.whole[n] * _share(step) + _gathered(step) for n, step in steps.items()}
@@ -312,11 +332,11 @@ def _cost(module: fx.GraphModule, node: fx.Node) -> int:
     return results * (math.prod(constant(module, node.args[1]).shape[1:]) + _MOVE)
 
 
-def _share(step: _Step) -> float:
+def _share(step: Step) -> float:
     return math.prod(lines.count / lines.size for lines in step.box)
 
 
-def _gathered(step: _Step) -> int:
+def _gathered(step: Step) -> int:
     """The cost of the copies that a sliding operation reads its crops from."""
     source = step.node.all_input_nodes[0]
     return 0 if step.slide is None else _MOVE * shape(source)[1] * step.needs(0)[1] * step.needs(1)[1]

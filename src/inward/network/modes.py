@@ -23,11 +23,13 @@ LOCK = threading.RLock()
 @contextlib.contextmanager
 def exact(device: torch.device, half: torch.dtype | None = None) -> Iterator[None]:
     """Without the caller's autocast: what it runs in is the network's own dtype, or products in ``half``."""
-    with contextlib.ExitStack() as stack:
-        if half is not None:
-            stack.enter_context(torch.autocast(device.type, dtype=half, cache_enabled=False))
-        elif torch.amp.is_autocast_available(device.type):
-            stack.enter_context(torch.autocast(device.type, enabled=False))
+    if half is not None:
+        surrounded = torch.autocast(device.type, dtype=half, cache_enabled=False)
+    elif torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+        surrounded = torch.autocast(device.type, enabled=False)
+    else:
+        surrounded = contextlib.nullcontext()
+    with surrounded:
         yield
 
 
@@ -98,9 +100,11 @@ def quiet() -> Iterator[None]:
     """Export's own messages (symbolic algebra, tree specs, failures) are of no use to who asked for a graph."""
     with LOCK, warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
-        # Those that have a level of their own do not follow their parent.
-        names = ["torch", *(n for n in logging.root.manager.loggerDict if n.startswith("torch."))]
-        levels = {logger: logger.level for logger in map(logging.getLogger, names)}
+        # Those that have a level of their own do not follow their parent. The others are left alone, for a change of
+        # a level makes logging forget what it knows of all loggers.
+        inside = [n for n in logging.root.manager.loggerDict if n.startswith("torch.")]
+        own = [logger for logger in map(logging.getLogger, inside) if logger.level != logging.NOTSET]
+        levels = {logger: logger.level for logger in (logging.getLogger("torch"), *own)}
         for logger in levels:
             logger.setLevel(logging.CRITICAL + 1)
         try:

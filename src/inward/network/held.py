@@ -1,0 +1,289 @@
+"""Images that change in one window after another, and the activations that stay as they are beside it.
+
+For searches that try a change in one window, the same for a batch of images, and keep it where it helps
+(:mod:`inward.network.incremental` is for one image and many windows).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx
+from torch.nn import functional as F
+
+from inward.errors import InwardError
+from inward.network.address import parse
+from inward.network.crops import is_getitem, shape
+from inward.network.incremental import Incremental, Interval, Step, incremental
+from inward.network.modes import exact
+from inward.network.network import Network, node_of
+from inward.types import Images, Size
+
+# A way holds a few numbers for every operation of the network.
+_MOST_WAYS = 1024
+# What the further copies of a look cost, in multiply-adds.
+_OVERHEAD = 2e7
+
+
+class Window(NamedTuple):
+    """New values (N, C, h, w) of some rows and columns."""
+
+    values: Tensor
+    rows: Interval
+    columns: Interval
+
+    def of(self, images: Images) -> Tensor:
+        """What images have there now; a view."""
+        return images[:, :, slice(*self.rows), slice(*self.columns)]
+
+    def onto(self, images: Images) -> Images:
+        """The images with the new values."""
+        changed = images.clone()
+        self.of(changed).copy_(self.values)
+        return changed
+
+
+@dataclass(frozen=True)
+class _Laid:
+    """Where crops lie on something larger, as much of them as falls there: rows and columns of it, and of the crops."""
+
+    onto: tuple[slice, slice]
+    of: tuple[slice, slice]
+
+    @classmethod
+    def at(cls, places: Size, crops: Size, whole: Size) -> _Laid:
+        """Crops of this extent, with their corner at ``places``."""
+        ends = [
+            (max(0, place), min(size, place + count)) for place, count, size in zip(places, crops, whole, strict=True)
+        ]
+        rows, columns = (slice(low, max(low, high)) for low, high in ends)
+        own = [
+            slice(part.start - place, part.stop - place) for part, place in zip((rows, columns), places, strict=True)
+        ]
+        return cls((rows, columns), (own[0], own[1]))
+
+    def lay(self, crops: Tensor, onto: Tensor) -> None:
+        """Onto images (N, C, H, W)."""
+        onto[:, :, self.onto[0], self.onto[1]] = crops[:, :, self.of[0], self.of[1]]
+
+    def lay_some(self, crops: Tensor, onto: Tensor, numbers: Tensor) -> None:
+        """Onto only the images with these numbers."""
+        onto[:, :, self.onto[0], self.onto[1]][numbers] = crops[:, :, self.of[0], self.of[1]]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a step reads around a crop: a part of the held activations, padded, the crop on it; or the crop alone."""
+
+    part: tuple[slice, slice]
+    outside: list[int]
+    fill: float
+    laid: _Laid
+
+    @classmethod
+    def of(cls, plan: Incremental, step: Step, source: fx.Node, place: Size) -> _Read:
+        lines, whole = plan.boxes[source], shape(source)[2:]
+        padding = (0, 0) if step.slide is None else step.slide.padding
+        tops, ends = [], []
+        for axis in (0, 1):
+            first, count = step.needs(axis)
+            tops.append(int(first[place[axis]]) - padding[axis])
+            ends.append(tops[axis] + count)
+        low = [max(0, top) for top in tops]
+        high = [min(size, end) for size, end in zip(whole, ends, strict=True)]
+        outside = [low[1] - tops[1], ends[1] - high[1], low[0] - tops[0], ends[0] - high[0]]
+        places = (int(lines[0].first[place[0]]) - tops[0], int(lines[1].first[place[1]]) - tops[1])
+        extent = (ends[0] - tops[0], ends[1] - tops[1])
+        return cls(
+            (slice(low[0], high[0]), slice(low[1], high[1])),
+            outside if any(outside) else [],
+            0.0 if step.slide is None else step.slide.outside,
+            _Laid.at(places, (lines[0].count, lines[1].count), extent),
+        )
+
+    def around(self, whole: Tensor, crops: Tensor, among: Tensor) -> Tensor:
+        found = whole[:, :, self.part[0], self.part[1]]
+        everyone = len(among) == len(whole)
+        found = found if everyone else found[among]
+        if self.outside:
+            found = F.pad(found, self.outside, value=self.fill)
+        elif everyone:
+            found = found.clone()
+        self.laid.lay(crops, found)
+        return found
+
+
+class _Plan:
+    """What is known of all windows of one extent."""
+
+    def __init__(self, plan: Incremental) -> None:
+        self.incremental, self.read = plan, plan.read()
+        self.steps = [
+            (step, {n: plan.is_cropped(step, n) for n in step.node.all_input_nodes if n in plan.boxes})
+            for step in plan.steps
+        ]
+
+
+class _Way:
+    """A plan for one window, worked out as far as it can be before there are any numbers.
+
+    ``place``: its first row and its first column.
+    """
+
+    def __init__(self, plan: _Plan, place: Size) -> None:
+        self.plan, self.read, self._place = plan.incremental, plan.read, place
+        self._steps = [
+            (step, {n: _Read.of(self.plan, step, n, place) if cropped else None for n, cropped in reads.items()})
+            for step, reads in plan.steps
+        ]
+        self.laid = {n: self._at_home(n) for n in (self.plan.image, *self.read)}
+
+    def _at_home(self, node: fx.Node) -> _Laid:
+        rows, columns = self.plan.boxes[node]
+        whole = shape(node)[2:]
+        places = (int(rows.first[self._place[0]]), int(columns.first[self._place[1]]))
+        return _Laid.at(places, (rows.count, columns.count), (whole[0], whole[1]))
+
+    def crops(self, shown: Tensor, held: dict[fx.Node, Tensor], among: Tensor) -> dict[fx.Node, Any]:
+        """What every step makes of changed windows, beside what is held."""
+        crops: dict[fx.Node, Any] = {self.plan.image: shown}
+        for step, reads in self._steps:
+            crops[step.node] = self._made(step, reads, crops, held, among)
+        return crops
+
+    def _made(
+        self,
+        step: Step,
+        reads: dict[fx.Node, _Read | None],
+        crops: dict[fx.Node, Any],
+        held: dict[fx.Node, Tensor],
+        among: Tensor,
+    ) -> Any:
+        def read(node: fx.Node) -> Any:
+            if node not in crops:
+                return getattr(self.plan.graph.module, str(node.target))
+            around = reads[node]
+            return crops[node] if around is None else around.around(held[node], crops[node], among)
+
+        if step.slide is not None:
+            return step.slide.run(read(step.source), (step.box[0].count, step.box[1].count))
+        if is_getitem(step.node):
+            return crops[step.source][step.node.args[1]]
+        return step.call(read)
+
+
+class _Tried(NamedTuple):
+    """The last change that was looked at: of which images, on which way, and the crops that it made."""
+
+    window: Window
+    among: Tensor
+    way: _Way | None
+    crops: dict[fx.Node, Any]
+
+
+class Held:
+    """A batch of images, and what the network makes of them as far as windows pay.
+
+    Attributes:
+        images: (N, C, H, W), with all changes that were kept.
+    """
+
+    def __init__(self, net: Network, key: str, images: Images) -> None:
+        self.images = images.clone()
+        self._net, self._key = net, key
+        self._ways: dict[tuple[Interval, Interval], _Way | None] = {}
+        self._plans: dict[Size, _Plan | None] = {}
+        self._values: dict[fx.Node, Tensor] = {}
+        # Of which images a held value is no longer that of the image.
+        self._stale: dict[fx.Node, Tensor] = {}
+        self._tried: _Tried | None = None
+
+    @torch.no_grad()
+    def look(self, window: Window, among: Tensor) -> Tensor:
+        """What the network says at the point ``key`` of the images with these numbers, changed in the window.
+
+        To rounding what it says of the whole images.
+        """
+        way = self._way(window.rows, window.columns)
+        values = window.values if len(among) == len(self.images) else window.values[among]
+        changed = Window(values, window.rows, window.columns)
+        if way is None:
+            self._tried = _Tried(changed, among, None, {})
+            (found,) = self._net.run(changed.onto(self.images[among]), [self._key])
+            return found
+        self._refresh(way)
+        plan = way.plan
+        with exact(self._net.device):
+            crops = way.crops(self._net.shown(changed.values), self._values, among)
+            whole = self._values[plan.end]
+            given = whole.clone() if len(among) == len(whole) else whole[among]
+            way.laid[plan.end].lay(crops[plan.end], given)
+        self._tried = _Tried(changed, among, way, crops)
+        # The images themselves are not read any more.
+        (found,) = plan.graph.run(changed.values, [node_of(plan.graph, parse(self._key))], {plan.end.name: given})
+        return found
+
+    def changed(self, which: Tensor) -> Images:
+        """Of the images last looked at those with these places, with the change."""
+        tried = self._last()
+        return tried.window._replace(values=tried.window.values[which]).onto(self.images[tried.among[which]])
+
+    @torch.no_grad()
+    def keep(self, which: Tensor) -> None:
+        """Keeps the last change, of the images with these places among those looked at."""
+        tried = self._last()
+        numbers = tried.among[which]
+        tried.window.of(self.images)[numbers] = tried.window.values[which]
+        for node, value in self._values.items():
+            if tried.way is not None and node in tried.way.laid:
+                tried.way.laid[node].lay_some(tried.crops[node][which], value, numbers)
+            else:
+                self._stale[node][numbers] = True
+
+    def select(self, images: Tensor) -> None:
+        """Goes on with only these images."""
+        self.images = self.images[images]
+        self._values = {node: value[images] for node, value in self._values.items()}
+        self._stale = {node: stale[images] for node, stale in self._stale.items()}
+        self._tried = None
+
+    def _last(self) -> _Tried:
+        if self._tried is None:
+            raise InwardError("no change has been looked at since images left the batch")
+        return self._tried
+
+    def _way(self, rows: Interval, columns: Interval) -> _Way | None:
+        if (rows, columns) not in self._ways:
+            if len(self._ways) >= _MOST_WAYS:
+                self._ways.clear()
+            plan = self._plan((rows[1] - rows[0], columns[1] - columns[0]))
+            self._ways[rows, columns] = None if plan is None else _Way(plan, (rows[0], columns[0]))
+        return self._ways[rows, columns]
+
+    def _plan(self, extent: Size) -> _Plan | None:
+        if extent not in self._plans:
+            size = (self.images.shape[2], self.images.shape[3])
+            rows, columns = ([(i, i + e) for i in range(n - e + 1)] for n, e in zip(size, extent, strict=True))
+            least = _OVERHEAD / len(self.images)
+            found = incremental(self._net, [self._key], size, rows, columns, least=least)
+            self._plans[extent] = None if found is None else _Plan(found)
+        return self._plans[extent]
+
+    def _refresh(self, way: _Way) -> None:
+        """Computes what the way reads and is not held, or no longer right."""
+        for node in way.read:
+            if node not in self._stale:
+                self._stale[node] = torch.ones(len(self.images), dtype=torch.bool, device=self.images.device)
+        old = torch.stack([self._stale[node] for node in way.read]).any(0).nonzero()[:, 0]
+        if len(old) == 0:
+            return
+        shown = self._net.shown(self.images[old])
+        names = [node.name for node in way.read if node is not way.plan.image]
+        made = dict(zip(names, way.plan.graph.run(shown, names), strict=True))
+        for node in way.read:
+            value = shown if node is way.plan.image else made[node.name]
+            held = self._values.get(node)
+            self._values[node] = value.clone() if held is None else held.index_copy_(0, old, value)
+            self._stale[node][:] = False
