@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 import foolbox
 import torch
 import torchattacks
-from foolbox.models import PyTorchModel
+from foolbox.models.pytorch import PyTorchModel
 from torch import Tensor, nn
 
 from benchmarks.shared import DATA, load_file, photographs

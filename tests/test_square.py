@@ -273,7 +273,7 @@ def test_only_scores_are_asked_for_and_only_of_new_candidates(x: Tensor, monkeyp
     monkeypatch.setattr(torch.autograd, "grad", gradient)
     monkeypatch.setattr(Network, "run", watched)
     # Whole images: crops go another way.
-    monkeypatch.setattr("inward.methods.square.Held._plan", lambda *_: None)
+    monkeypatch.setattr("inward.network.held.Held._plan", lambda *_: None)
     found = square(net, x[:, :1], eps=1e-4, queries=300, eight_bit=False)
     assert not found.success.any()
     assert found.steps.tolist() == [300] * 7
