@@ -34,6 +34,7 @@ from inward.methods.rise import rise
 from inward.methods.rollout import attention_rollout
 from inward.methods.saliency import saliency
 from inward.methods.score_cam import score_cam
+from inward.methods.smallest import smallest_eps
 from inward.methods.smoothing import smoothgrad, squaregrad, vargrad
 from inward.methods.sparse_rs import sparse_rs
 from inward.methods.square import square
@@ -93,6 +94,7 @@ __all__ = [
     "rise",
     "saliency",
     "score_cam",
+    "smallest_eps",
     "smoothgrad",
     "sparse_rs",
     "square",

@@ -11,13 +11,14 @@ from cyclopts import Group, Parameter
 from docstring_parser import parse as parse_docstring
 
 from inward.atlas_command import atlas_options, run_atlas
+from inward.attack_command import attack_options, searching
 from inward.columns.objectives import Objective
 from inward.errors import CallError
 from inward.explain_command import explain_options, run_all, run_one
 from inward.methods.table import TABLE, Method
 from inward.network.address import nearest
 from inward.options import Shared, as_number, as_whole
-from inward.results import Attribution
+from inward.results import Attribution, Perturbation
 
 _METHOD = Group("Method", sort_key=10)
 _CONVERTERS: dict[Any, Callable[..., Any]] = {float: as_number, int: as_whole}
@@ -46,6 +47,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "inward attack torchvision/resnet50 cat.jpg --target class:9 --eps 2/255",
         "inward attack torchvision/resnet50 photographs/ --target class:ostrich",
         'inward attack torchvision/resnet50 cat.jpg --method feature-attack --objective "-1 * layer3/17"',
+        "inward attack torchvision/resnet50 cat.jpg --method pgd --smallest",
     ),
     "visualize": (
         "inward visualize torchvision/resnet50 layer3/17 class:ostrich --out out",
@@ -80,6 +82,8 @@ def command(family: str) -> Callable[..., int]:
         if not options["things"]:
             raise CallError(f"there is nothing to {family}; name {_WHAT[rows[0].takes]}")
         own = [(row, _chosen(row, chosen, rows, options, set(set_options))) for row in chosen]
+        if options.get("smallest"):
+            own = [(searching(row), given) for row, given in own]
         if rows[0].takes == "addresses":
             return run_atlas(own[0][0], options, own[0][1])
         return run_all(own, options) if len(own) > 1 else run_one(*own[0], options)
@@ -157,6 +161,8 @@ def _parameters(rows: list[Method]) -> list[inspect.Parameter]:
         found += atlas_options()
     if explains:
         found += explain_options()
+    if rows[0].returns is Perturbation:
+        found += attack_options()
     found.append(kind("shared", kind.KEYWORD_ONLY, default=Shared(), annotation=Shared))
     return found
 

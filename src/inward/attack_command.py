@@ -1,0 +1,41 @@
+"""What ``inward attack`` has beside the options of its methods: looking for the smallest eps."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import replace
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from inward.errors import CallError
+from inward.methods.smallest import Smallest, smallest_eps
+from inward.methods.table import Method
+from inward.network.network import Network
+from inward.types import Images
+
+_HOW_FAR = Group("How far", sort_key=12)
+
+
+def attack_options() -> list[inspect.Parameter]:
+    """The options that are not the method's."""
+    helps = "Look for the smallest eps that works, by bisection; --eps is then the largest that is tried."
+    kind = inspect.Parameter
+    smallest = Annotated[bool, Parameter(group=_HOW_FAR, negative="", help=helps)]
+    return [kind("smallest", kind.KEYWORD_ONLY, default=False, annotation=smallest)]
+
+
+def searching(row: Method) -> Method:
+    """The method, looking for the smallest eps. Raises CallError for one that has no eps."""
+    if "eps" not in inspect.signature(row.function).parameters:
+        raise CallError(f"{row.name} looks for the smallest change by itself; leave out --smallest")
+
+    @functools.wraps(row.function)
+    def search(
+        net: Network, images: Images, *, eps: float | None = None, label: Any = None, target: Any = None, **options: Any
+    ) -> Smallest:
+        attack: Any = functools.partial(row.function, **options)
+        return smallest_eps(net, images, attack, label=label, target=target, most=eps)
+
+    return replace(row, function=search)
