@@ -125,3 +125,22 @@ def test_too_many_lines_and_none_are_refused(count: int) -> None:
     with pytest.raises(CallError) as error:
         curves([Line("a", X, X)] * count, "t")
     assert one_sentence(error)
+
+
+def test_a_band_lies_where_its_edges_are(written: list[Written]) -> None:
+    line = Line("a", X, 0.5 - 0.2 * X, told="and so on", band=(0.3 - 0.2 * X, 0.8 - 0.2 * X))
+    picture = curves([line], "t", ticks=((0.0, "0"), (0.25, "2"), (1.0, "8")))
+    left, bottom = box_of(written, picture)
+    shown = pixels(picture).astype(int)
+    for column in (50, 100, 150, 200):
+        x = column / SIDE
+        # Blueish, and lighter than the line.
+        rows = [y for y in range(int(bottom)) if shown[y, int(left) + column, 2] - shown[y, int(left) + column, 0] > 12]
+        heights_of = [(bottom - y) / SIDE for y in rows]
+        assert min(heights_of) == pytest.approx(0.3 - 0.2 * x, abs=0.02)
+        assert max(heights_of) == pytest.approx(0.8 - 0.2 * x, abs=0.02)
+    texts = [one.text for one in written]
+    assert {"and so on", "2", "8"} <= set(texts)
+    assert not [text for text in texts if text.startswith("area")]
+    with pytest.raises(CallError, match="the band of the line 'a' has other places than the line"):
+        Line("a", X, X, band=(X[:-1], X))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 from inward.draw import lettering
 from inward.draw.pictures import Array, as_floats
@@ -118,6 +118,9 @@ class Line:
         across: (P,), float, rising from 0 at the least to 1 at the most, two or more.
         up: (P,), float, finite.
         area: the number beside the name; by default the area below the line, by the trapezoidal rule.
+        told: what stands beside the name in place of the area.
+        band: where the values may lie, low and high, (P,) each: a light area behind the line, which then has dots where
+            its values are.
 
     Raises:
         CallError: another shape, ``across`` that falls or leaves [0, 1], or values that are not finite.
@@ -127,9 +130,13 @@ class Line:
     across: Array
     up: Array
     area: float | None = None
+    told: str = ""
+    band: tuple[Array, Array] | None = None
 
     def __post_init__(self) -> None:
         x, y = self.points
+        if any(len(edge) != len(x) for edge in self.edges):
+            raise CallError(f"the band of the line '{self.name}' has other places than the line; give as many")
         if len(x) != len(y) or len(x) < 2:
             raise CallError(f"the line '{self.name}' has {len(x)} places and {len(y)} values; give two or more of each")
         if x[0] < 0 or x[-1] > 1 or (np.diff(x) < 0).any():
@@ -141,13 +148,25 @@ class Line:
         return as_floats(self.across, "what lies across", ("P",)), as_floats(self.up, "a line", ("P",))
 
     @property
+    def edges(self) -> list[NDArray[np.float64]]:
+        """The low and the high edge of the band; none where there is no band."""
+        return [as_floats(edge, "the edge of a band", ("P",)) for edge in self.band or ()]
+
+    @property
     def shown_area(self) -> float:
         """The number in the legend."""
         x, y = self.points
         return float((np.diff(x) * (y[1:] + y[:-1]) / 2).sum()) if self.area is None else self.area
 
 
-def curves(lines: Sequence[Line], title: str, *, across: str = "share of the pixels", up: str = "score") -> Image.Image:
+def curves(
+    lines: Sequence[Line],
+    title: str,
+    *,
+    across: str = "share of the pixels",
+    up: str = "score",
+    ticks: Sequence[tuple[float, str]] = ((0.0, "0"), (0.5, "0.5"), (1.0, "1")),
+) -> Image.Image:
     """Several lines in one square plot of [0, 1] x [0, 1], 560 pixels wide, with their areas in the legend.
 
     Where values leave [0, 1] the axis goes on as far as they do.
@@ -156,24 +175,25 @@ def curves(lines: Sequence[Line], title: str, *, across: str = "share of the pix
         lines: one to six, in the order of the legend.
         title: above the plot, shortened to one line.
         across, up: the names of the axes.
+        ticks: where labels stand below, as shares of the width, and what they say.
 
     Raises:
         CallError: no line, or more than six.
     """
     if not 0 < len(lines) <= len(_COLORS):
         raise CallError(f"a plot has one to {len(_COLORS)} lines, not {len(lines)}; draw several plots")
-    values = np.concatenate([line.points[1] for line in lines])
+    values = np.concatenate([part for line in lines for part in (line.points[1], *line.edges)])
     low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
-    ticks = _ticks(low, high)
-    labels, factor = lettering.number_labels(ticks)
+    levels = _ticks(low, high)
+    labels, factor = lettering.number_labels(levels)
     left = _EDGE + 8 + max(lettering.width(label, _LETTERS) for label in labels)
     top = _TOP + lettering.line_height(_LETTERS)
     box = (left, top, left + _SQUARE, top + _SQUARE)
-    picture = _plane(lines, [low, low / 2 + high / 2, high], ticks, box).reduce(_FINE)
-    for tick, label in zip(ticks, labels, strict=True):
-        _write(picture, (left - 8, _height(tick, [low, 0.0, high], box)), label, (1, 0.5))
-    for share, label in ((0.0, "0"), (0.5, "0.5"), (1.0, "1")):
-        _write(picture, (left + share * _SQUARE, box[3] + 5), label, (share, 0))
+    picture = _plane(lines, [low, low / 2 + high / 2, high], levels, box).reduce(_FINE)
+    for level, label in zip(levels, labels, strict=True):
+        _write(picture, (left - 8, _height(level, [low, 0.0, high], box)), label, (1, 0.5))
+    for share, label in ticks:
+        _write(picture, (left + share * _SQUARE, box[3] + 5), label, (0.5 if 0 < share < 1 else share, 0))
     _write(picture, (left + _SQUARE / 2, picture.height - 4), across, (0.5, 1))
     _write(picture, (_EDGE, top - 7), f"{up} (in units of {factor})" if factor else up, (0, 1))
     _legend(picture, lines, (box[2] + _LEGEND, top))
@@ -200,10 +220,32 @@ def _plane(
     _axes(draw, box)
     # The first line is the last drawn, above the others.
     for line, color in reversed(list(zip(lines, _COLORS, strict=False))):
-        places = zip(*line.points, strict=True)
-        points = [((box[0] + _SQUARE * x) * _FINE, _height(y, levels, box) * _FINE) for x, y in places]
+        x, y = line.points
+        points, edges = _placed(x, y, levels, box), [_placed(x, edge, levels, box) for edge in line.edges]
+        if edges:
+            large.paste(_lighter(color), mask=_area([*edges[0], *reversed(edges[1])], large.size))
         _stroke(draw, points, color)
+        for point in points if edges else ():
+            draw.circle(point, 3 * _FINE, fill=color)
     return large
+
+
+def _placed(
+    x: NDArray[np.float64], y: NDArray[np.float64], levels: list[float], box: tuple[int, int, int, int]
+) -> list[tuple[float, float]]:
+    pairs = zip(x, y, strict=True)
+    return [((box[0] + _SQUARE * float(a)) * _FINE, _height(float(b), levels, box) * _FINE) for a, b in pairs]
+
+
+def _area(corners: list[tuple[float, float]], size: tuple[int, int]) -> Image.Image:
+    """A mask that lets half of what is below shine through: the rules stay."""
+    mask = Image.new("L", size)
+    ImageDraw.Draw(mask).polygon(corners, fill=128)
+    return mask
+
+
+def _lighter(color: str) -> tuple[int, ...]:
+    return tuple((level + 2 * 255) // 3 for level in ImageColor.getrgb(color))
 
 
 def _legend(picture: Image.Image, lines: Sequence[Line], corner: tuple[int, int]) -> None:
@@ -217,5 +259,5 @@ def _legend(picture: Image.Image, lines: Sequence[Line], corner: tuple[int, int]
         picture.paste(sample.reduce(_FINE), (corner[0], y))
         name = "".join(lettering.wrap(line.name.replace("\n", " "), _LETTERS, room, most=1))
         lettering.write(picture, (corner[0] + indent, y), name, _LETTERS, lettering.INK)
-        area = f"area {lettering.number_label(line.shown_area)}"
-        _write(picture, (corner[0] + indent, y + row - 2), area, (0, 0))
+        below = line.told or f"area {lettering.number_label(line.shown_area)}"
+        _write(picture, (corner[0] + indent, y + row - 2), below, (0, 0))
