@@ -82,6 +82,7 @@ LEFT: dict[str, tuple[str, ...]] = {
         "fooled/one/comparison.png",
         "down/one/adversarial.png",
         "guided/one/guide.png",
+        "nearest/one/manifest.json",
         "evaluation/report.json",
         "evaluation/curve.png",
     ),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 import math
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,10 +22,14 @@ import inward
 from helpers import conv_net, digits, network
 from helpers import inward as command
 from inward import CallError, InwardError, Network, pgd
+from inward.methods import smallest
+from inward.methods.smallest import Grid
 from inward.methods.table import TABLE
 from inward.results import Perturbation
-from inward.studies.labeled import Labeled, labeled
-from inward.studies.robustness import Judged, Robustness, evaluate, wilson
+from inward.studies.accuracy import Judged, Robustness, curve, told_eps, wilson
+from inward.studies.labeled import Files, Labeled, labeled
+from inward.studies.robustness import _Run, eps_at, evaluate
+from lettered import listened, tidy
 
 SIZE = (9, 7)
 LABELS = ["tench", "goldfish", "great white shark", "ostrich", "cock"]
@@ -44,7 +50,7 @@ def picture(path: Path, seed: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(net: Network, tmp_path_factory: pytest.TempPathFactory) -> list[Labeled]:
+def pictures(net: Network, tmp_path_factory: pytest.TempPathFactory) -> Files:
     """Twenty pictures; of every fifth the label is wrong."""
     folder = tmp_path_factory.mktemp("labeled")
     found = []
@@ -52,17 +58,16 @@ def pictures(net: Network, tmp_path_factory: pytest.TempPathFactory) -> list[Lab
         file = picture(folder / f"{i:02}.png", i)
         right = int(net(inward.read(file, net)).argmax())
         found.append(Labeled(file, (right + (i % 5 == 0)) % 5))
-    return found
+    return Files(tuple(found), net)
 
 
 attack = partial(pgd, steps=5, random_start=False)
 
 
-def test_accuracies_are_those_of_single_attacks(net: Network, pictures: list[Labeled]) -> None:
+def test_accuracies_are_those_of_single_attacks(net: Network, pictures: Files) -> None:
     found = evaluate(net, pictures, attack, EPS, batch=7)
     assert found.accuracy() == 16 / 20
-    images = inward.read([p.file for p in pictures], net)
-    labels = torch.tensor([p.label for p in pictures])
+    images, labels = pictures.images(range(20)), torch.tensor(pictures.labels)
     standing = net(images).argmax(1) == labels
     for eps in EPS:
         alone = attack(net, images, label=labels, eps=eps)
@@ -74,13 +79,13 @@ def test_accuracies_are_those_of_single_attacks(net: Network, pictures: list[Lab
     # Judged again from the report alone.
     told = found.report()
     assert [row["accuracy"] for row in told["curve"]] == accuracies
-    assert sum(row["pictures"] for row in told["classes"].values()) == 20
+    assert sum(row["images"] for row in told["classes"].values()) == 20
     for row in told["curve"]:
         assert row["low"] <= row["accuracy"] <= row["high"]
         assert row["accuracy_unrounded"] <= row["accuracy"]
 
 
-def test_only_those_that_withstand_are_attacked_again(net: Network, pictures: list[Labeled]) -> None:
+def test_only_those_that_withstand_are_attacked_again(net: Network, pictures: Files) -> None:
     asked: list[tuple[float, int]] = []
 
     def watched(net: Network, images: Tensor, *, label: Tensor, eps: float) -> Perturbation:
@@ -96,40 +101,168 @@ class Stop(Exception):  # noqa: N818
     """What comes between."""
 
 
-def test_a_stopped_pass_goes_on(net: Network, pictures: list[Labeled], tmp_path: Path) -> None:
-    whole = evaluate(net, pictures, attack, EPS, batch=20)
+def stop_at(count: int) -> Any:
+    """Stops a pass after so many batches."""
+    told: list[int] = []
 
-    def stop(done: int, _: int) -> None:
-        if done >= 8:
+    def tell(done: int, _: int, eps: float) -> None:
+        told.append(done)
+        if len(told) == count:
             raise Stop
 
-    options: dict[str, Any] = {"name": "pgd", "parameters": {"steps": 5}, "batch": 4, "folder": tmp_path / "e"}
+    return tell
+
+
+@pytest.mark.parametrize("after", [2, 8, 12])
+def test_a_stopped_pass_goes_on(net: Network, pictures: Files, tmp_path: Path, after: int) -> None:
+    whole = evaluate(net, pictures, attack, EPS, batch=20)
+    place = tmp_path / "e"
     with pytest.raises(Stop):
-        evaluate(net, pictures, attack, EPS, on_batch=stop, **options)
-    assert len(json.loads((tmp_path / "e" / "pictures.json").read_text())) == 8
-    assert not (tmp_path / "e" / "report.json").exists()
-    told: list[int] = []
-    found = evaluate(net, pictures, attack, EPS, on_batch=lambda done, _: told.append(done), **options)
-    assert told == [12, 16, 20]
+        evaluate(net, pictures, attack, EPS, batch=4, folder=place, on_batch=stop_at(after))
+    held = json.loads((place / "images.json").read_text())
+    assert len(held) == min(20, 4 * (after - 1))
+    assert not (place / "report.json").exists()
+    found = evaluate(net, pictures, attack, EPS, batch=4, folder=place)
     assert found == whole
-    assert json.loads((tmp_path / "e" / "report.json").read_text()) == whole.report()
-    samples = list((tmp_path / "e" / "samples").glob("*.png"))
-    assert 0 < len(samples) <= 8
-    with Image.open(tmp_path / "e" / "curve.png") as drawn:
+    assert json.loads((place / "report.json").read_text()) == whole.report()
+    with Image.open(place / "curve.png") as drawn:
         assert drawn.width >= 560
-    # What is finished is only read.
-    assert evaluate(net, pictures, lambda *_, **__: pytest.fail("attacked again"), EPS, **options) == whole
-    for other in ({"parameters": {"steps": 6}}, {"name": "fgsm"}):
-        with pytest.raises(CallError, match=r"holds an evaluation of another (parameters|attack)"):
-            evaluate(net, pictures, attack, EPS, **{**options, **other})
+
+
+def test_what_is_finished_is_only_read_and_never_mixed(net: Network, pictures: Files, tmp_path: Path) -> None:
+    place = tmp_path / "e"
+    few = Files(pictures.pictures[:6], net)
+    whole = evaluate(net, few, attack, EPS[:2], folder=place)
+    told: list[tuple[int, int, float]] = []
+    assert evaluate(net, few, attack, EPS[:2], folder=place, on_batch=lambda *a: told.append(a)) == whole
+    assert told == []
+    for other, match in ((partial(pgd, steps=6, random_start=False), "parameters"), (inward.fgsm, "attack")):
+        with pytest.raises(CallError, match=f"holds an evaluation of another {match}"):
+            evaluate(net, few, other, EPS[:2], folder=place)
     with pytest.raises(CallError, match="another eps"):
-        evaluate(net, pictures, attack, EPS[:1], **options)
-    with pytest.raises(CallError, match="another pictures"):
-        evaluate(net, pictures[:5], attack, EPS, **options)
+        evaluate(net, few, attack, EPS[:1], folder=place)
+    with pytest.raises(CallError, match="another eps"):
+        eps_at(net, few, attack, 0.5, folder=place)
+    with pytest.raises(CallError, match="another data"):
+        evaluate(net, Files(pictures.pictures[:5], net), attack, EPS[:2], folder=place)
+    (place / "images.json").write_text('[{"file": "of an older version"}]')
+    with pytest.raises(InwardError, match="is damaged; remove it to begin anew"):
+        evaluate(net, few, attack, EPS[:2], folder=place)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(CallError, match="is no evaluation; give another folder"):
-        evaluate(net, pictures, attack, EPS, **{**options, "folder": tmp_path / "full"})
+        evaluate(net, few, attack, EPS[:2], folder=tmp_path / "full")
+
+
+def test_samples_fool_the_network_read_back(net: Network, pictures: Files, tmp_path: Path) -> None:
+    evaluate(net, pictures, attack, EPS, folder=tmp_path)
+    samples = sorted((tmp_path / "samples").iterdir())
+    assert 0 < len(samples) <= 8
+    files = {one.file.stem: one for one in pictures.pictures}
+    for sample in samples:
+        one = files[sample.name.partition("-")[2]]
+        images = inward.read([sample / "original.png", sample / "adversarial.png", one.file], net)
+        original, adversarial, given = net(images).argmax(1).tolist()
+        assert original == given == one.label != adversarial
+        assert torch.equal(images[0], images[2])
+        told = json.loads((sample / "manifest.json").read_text())
+        assert told["scores"]["success"] is True
+        levels = ((images[1] - images[0]) * 255).round().abs().max()
+        assert 0 < levels <= round(told["parameters"]["eps"] * 255)
+        assert (sample / "comparison.png").is_file()
+
+
+def test_stages_of_a_sequence_are_counted(net: Network, pictures: Files) -> None:
+    found = evaluate(net, pictures, partial(inward.autoattack, steps=2, classes=2, queries=5), EPS[1:])
+    fell = sum(one.fell in EPS for one in found.images)
+    assert 0 < sum(found.by(EPS[1]).values()) < sum(found.by(EPS[2]).values()) == fell
+    assert set(found.by(EPS[2])) <= {"apgd-ce", "apgd-t", "fab-t", "square"}
+    assert found.report()["curve"][-1]["by"] == found.by(EPS[2])
+    assert "by" not in found.report()["curve"][0]
+
+
+# At which eps
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_parts() -> Iterator[None]:
+    """Sixteen parts of the first level in place of 64, for the sake of time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(smallest, "_FINE_LEVEL", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def everywhere(net: Network, pictures: Files) -> Robustness:
+    """The accuracies at every eps that a search may try."""
+    return evaluate(net, pictures, attack, Grid.of("linf", 8 / 255, eight_bit=True).points)
+
+
+@pytest.mark.parametrize("accuracy", [0.2, 0.5, 0.79])
+def test_the_eps_of_an_accuracy_is_that_of_the_whole_curve(
+    net: Network, pictures: Files, everywhere: Robustness, accuracy: float
+) -> None:
+    asked: list[tuple[float, int]] = []
+
+    def watched(net: Network, images: Tensor, *, label: Tensor, eps: float) -> Perturbation:
+        asked.append((eps, len(images)))
+        return attack(net, images, label=label, eps=eps)
+
+    found = eps_at(net, pictures, watched, accuracy, most=8 / 255)
+
+    def first(share: float) -> float:
+        return next((e for e in (0.0, *everywhere.eps) if everywhere.accuracy(e) <= share), math.inf)
+
+    reach = 1.959963984540054 * math.sqrt(accuracy * (1 - accuracy) / 20)
+    assert (found.eps, found.low, found.high) == (first(accuracy), first(accuracy + reach), first(accuracy - reach))
+    for eps in found.robustness.eps:
+        assert found.robustness.accuracy(eps) == everywhere.accuracy(eps)
+    # Wilson's intervals hold the accuracy from ``low`` on, and do no more from ``high`` on.
+    inside = [e for e in everywhere.eps if everywhere.interval(e)[0] < accuracy < everywhere.interval(e)[1]]
+    assert all(found.low <= e < found.high for e in inside)
+    # At each eps, in the order of the search, only those of which the others do not tell how they fare.
+    fell = [math.inf if one.fell is None else one.fell for one in everywhere.images]
+    before: list[float] = []
+    for eps in dict.fromkeys(eps for eps, _ in asked):
+        low, high = max((e for e in before if e < eps), default=0.0), min((e for e in before if e > eps), default=9.9)
+        unknown = sum(low < f <= high or (f == math.inf and high == 9.9) for f in fell)
+        assert sum(count for e, count in asked if e == eps) <= unknown <= 16
+        before.append(eps)
+    told = found.report()
+    assert told["crossing"]["eps"] == found.eps
+    assert told["crossing"]["high"] == (found.high if math.isfinite(found.high) else None)
+
+
+def test_a_stopped_search_goes_on(net: Network, pictures: Files, tmp_path: Path) -> None:
+    whole = eps_at(net, pictures, attack, 0.5, most=8 / 255)
+    for after in (7, 14, 10**6):
+        try:
+            found = eps_at(
+                net, pictures, attack, 0.5, most=8 / 255, batch=4, folder=tmp_path / "e", on_batch=stop_at(after)
+            )
+        except Stop:
+            assert not (tmp_path / "e" / "report.json").exists()
+            continue
+        assert found == whole
+        assert json.loads((tmp_path / "e" / "report.json").read_text()) == whole.report()
+    # Another accuracy begins with what is known: at these eps there is nothing left to do.
+    told: list[float] = []
+    other = eps_at(
+        net, pictures, attack, 0.4, most=8 / 255, folder=tmp_path / "e", on_batch=lambda *a: told.append(a[2])
+    )
+    assert not set(told) & set(whole.robustness.eps)
+    assert other.eps == eps_at(net, pictures, attack, 0.4, most=8 / 255).eps
+
+
+def test_an_accuracy_that_no_eps_leaves(net: Network, pictures: Files) -> None:
+    found = eps_at(net, pictures, attack, 0.05, most=1 / 255)
+    assert math.isinf(found.eps)
+    assert found.report()["crossing"]["eps"] is None
+    for accuracy in (0.0, 1.0, -1.0, math.nan):
+        with pytest.raises(CallError, match="accuracy is a share of right answers between 0 and 1"):
+            eps_at(net, pictures, attack, accuracy)
+    with pytest.raises(CallError, match=r"the accuracy without attack is 80.0% already; ask for less"):
+        eps_at(net, pictures, attack, 0.8)
 
 
 def test_wilson_by_hand() -> None:
@@ -152,7 +285,7 @@ def test_wilson_holds_its_share(count: int, share: float) -> None:
 
 def test_both_figures_where_rounding_saves_a_picture() -> None:
     fallen = [Judged("a", 0, 0, None, 0.1), Judged("b", 1, 1, 0.2, 0.1), Judged("c", 1, 0, 0.0, 0.0)]
-    found = Robustness((0.1, 0.2), tuple(fallen), 3)
+    found = Robustness((0.1, 0.2), tuple(fallen))
     assert [found.accuracy(e) for e in (0, 0.1, 0.2)] == [2 / 3, 2 / 3, 1 / 3]
     assert [found.accuracy(e, unrounded=True) for e in (0, 0.1, 0.2)] == [2 / 3, 0, 0]
     assert found.by_class() == {0: (1, [1, 1, 1]), 1: (2, [0.5, 0.5, 0])}
@@ -165,16 +298,16 @@ def test_labels_of_folders_by_name_number_and_order(net: Network, tmp_path: Path
     for i, name in enumerate(("ostrich", "Great White Shark", "3")):
         picture(tmp_path / "names" / name.replace("3", "cock") / f"{i}.png", i)
         picture(tmp_path / "numbers" / str(i + 1) / "a.png", i)
-    assert [p.label for p in labeled(tmp_path / "names", net)] == [2, 4, 3]
-    assert [p.label for p in labeled(tmp_path / "numbers", net)] == [1, 2, 3]
+    assert labeled(tmp_path / "names", net).labels == [2, 4, 3]
+    assert labeled(tmp_path / "numbers", net).labels == [1, 2, 3]
     for i, name in enumerate("edcba"):
         picture(tmp_path / "order" / name / "a.png", i)
-    assert [(p.file.parent.name, p.label) for p in labeled(tmp_path / "order", net)] == list(
+    assert [(p.file.parent.name, p.label) for p in labeled(tmp_path / "order", net).pictures] == list(
         zip("abcde", range(5), strict=True)
     )
     for i in range(3):
         picture(tmp_path / "flat" / f"{4 - i}_n0123_thing.png", i)
-    assert [p.label for p in labeled(tmp_path / "flat", net)] == [2, 3, 4]
+    assert labeled(tmp_path / "flat", net).labels == [2, 3, 4]
 
 
 def test_labels_that_are_none_are_refused(net: Network, tmp_path: Path) -> None:
@@ -194,14 +327,37 @@ def test_labels_that_are_none_are_refused(net: Network, tmp_path: Path) -> None:
         labeled(tmp_path / "odd", net)
 
 
-def test_senseless_evaluations_are_refused(net: Network, pictures: list[Labeled]) -> None:
+def test_senseless_evaluations_are_refused(net: Network, pictures: Files) -> None:
     with pytest.raises(CallError, match="nothing to evaluate"):
-        evaluate(net, [], attack, EPS)
+        evaluate(net, Files((), net), attack, EPS)
     for eps in ((), (0.1, 0.1)):
         with pytest.raises(CallError, match="several different ones"):
             evaluate(net, pictures, attack, eps)
     with pytest.raises(CallError, match="above 0"):
-        evaluate(net, pictures, attack, (-0.1,))
+        evaluate(net, pictures, attack, -0.1)
+    with pytest.raises(CallError, match="at most 1"):
+        evaluate(net, pictures, attack, (0.1, 2.0))
+    with pytest.raises(CallError, match="a batch is of 1 image or more"):
+        evaluate(net, pictures, attack, EPS, batch=-1)
+    one = network(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(189, 1)).eval(), SIZE)
+    with pytest.raises(CallError, match="accuracy needs an output of two classes or more"):
+        evaluate(one, (torch.zeros(2, 3, *SIZE), [0, 0]), attack, EPS)
+
+
+def test_an_eps_is_written_as_one_writes_it() -> None:
+    told = [(8 / 255, "linf"), (0.4 / 255, "linf"), (0.3, "linf"), (8 / 255, "l2"), (0.0, "linf"), (1.0, "linf")]
+    assert [told_eps(*one) for one in told] == ["8/255", "0.4/255", "0.3", "0.03137", "0", "255/255"]
+
+
+def test_labels_of_the_curve_do_not_touch(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = listened(monkeypatch)
+    images = tuple(Judged(f"{i}", 0, 0, k / 255) for i, k in enumerate((1, 2, 3, 4, 30)))
+    picture = curve(Robustness((1 / 255, 2 / 255, 3 / 255, 4 / 255, 32 / 255), images))
+    texts = [line.text for line in written]
+    assert [t for t in texts if t in ("1", "2", "3", "4", "32")] == ["3", "32"]
+    assert "eps (linf), in 8-bit levels" in texts
+    assert "0.0% at 32/255" in texts
+    assert tidy(written, picture)
 
 
 # The command
@@ -220,11 +376,41 @@ def test_the_command(tmp_path: Path) -> None:
     assert said.status == 0
     assert str(tmp_path / "e") in said.out
     told = json.loads((tmp_path / "e" / "report.json").read_text())
-    assert told["pictures"] == told["of"] == 12
+    assert told["images"] == 12
     clean, small, large = (row["accuracy"] for row in told["curve"])
     assert clean >= small > large
     assert f"{clean:.1%}" in said.out
     assert json.loads((tmp_path / "e" / "manifest.json").read_text())["attack"] == "pgd"
+
+
+def test_the_command_stops_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    np.savez(tmp_path / "d.npz", images=(data.images[:24] * 15.9375).astype("uint8"), labels=data.target[:24])
+    options = [*digits(), tmp_path / "d.npz", "--steps", "3", "--accuracy", "0.5", "--batch", "8"]
+    whole = command("evaluate", *options, "--out", tmp_path / "whole")
+    assert whole.status == 0
+    told = json.loads((tmp_path / "whole" / "report.json").read_text())
+    assert f"down to 50.0% at eps {told_eps(told['crossing']['eps'], 'linf')} (95 %: " in whole.out
+    calls: list[int] = []
+    plain = _Run._attacked
+
+    def interrupted(self: Any, number: int, numbers: list[int]) -> int:
+        calls.append(number)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return plain(self, number, numbers)
+
+    monkeypatch.setattr(_Run, "_attacked", interrupted)
+    stopped = command("evaluate", *options, "--out", tmp_path / "e")
+    assert stopped.status == 130
+    assert "the same command goes on from what" in stopped.err
+    assert not (tmp_path / "e" / "report.json").exists()
+    assert command("evaluate", *options, "--out", tmp_path / "e").status == 0
+    assert json.loads((tmp_path / "e" / "report.json").read_text()) == told
+    refused = command("evaluate", *options, "--eps", "0.1", "0.2", "--out", tmp_path / "f")
+    assert "with --accuracy, --eps is the largest that is tried, and 2 were given" in refused.err
 
 
 @pytest.mark.parametrize(
@@ -232,6 +418,7 @@ def test_the_command(tmp_path: Path) -> None:
     [
         (["--attack", "pdg"], "the nearest: pgd"),
         (["--attack", "targeted-attack"], "there is no attack 'targeted-attack' to evaluate with"),
+        (["--attack", "universal-pgd"], "universal-pgd changes all pictures together"),
         (["--attack", "fgsm", "--steps", "3"], "fgsm has no steps; leave out --steps"),
         (["--eps", "2"], "at most 1"),
     ],

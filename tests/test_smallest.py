@@ -168,7 +168,7 @@ def test_the_grid_holds_what_it_says(norm: str, most: float, eight_bit: bool) ->
 @pytest.mark.parametrize(
     ("attack", "options", "reason"),
     [
-        (inward.fmn, {}, "this attack has no eps: it looks for the smallest change by itself"),
+        (inward.fmn, {}, "this attack has no eps, and so no smallest one"),
         (pgd, {"most": 2.0}, "at most 1"),
         (pgd, {"most": -0.1}, "above 0"),
         (pgd, {"norm": "l7"}, "there is no norm 'l7'"),
@@ -213,6 +213,11 @@ def test_the_command(tmp_path: Path) -> None:
     assert told[0]["parameters"]["eps"] != told[1]["parameters"]["eps"]
     again = command("rerun", tmp_path / "o" / "1", "--out", tmp_path / "again")
     assert "adversarial: identical" in again.out
-    refused = command("attack", *digits(), files[0], "--method", "fmn", "--smallest", "--out", tmp_path / "p")
-    assert refused.status == 2
-    assert "fmn looks for the smallest change by itself; leave out --smallest" in refused.err
+    for method, reason in (
+        ("fmn", "fmn has no eps of which there could be a smallest; leave out --smallest"),
+        ("universal-pgd", "universal-pgd does not succeed or fail with each picture by itself"),
+        ("feature-attack", "feature-attack does not succeed or fail with each picture by itself"),
+    ):
+        refused = command("attack", *digits(), files[0], "--method", method, "--smallest", "--out", tmp_path / "p")
+        assert refused.status == 2
+        assert reason in refused.err

@@ -13,6 +13,7 @@ from inward.errors import CallError
 from inward.methods.smallest import Smallest, smallest_eps
 from inward.methods.table import Method
 from inward.network.network import Network
+from inward.results import Perturbation
 from inward.types import Images
 
 _HOW_FAR = Group("How far", sort_key=12)
@@ -27,9 +28,11 @@ def attack_options() -> list[inspect.Parameter]:
 
 
 def searching(row: Method) -> Method:
-    """The method, looking for the smallest eps. Raises CallError for one that has no eps."""
+    """The method, looking for the smallest eps. Raises CallError for one without an eps or a success of each."""
     if "eps" not in inspect.signature(row.function).parameters:
-        raise CallError(f"{row.name} looks for the smallest change by itself; leave out --smallest")
+        raise CallError(f"{row.name} has no eps of which there could be a smallest; leave out --smallest")
+    if row.shared or not issubclass(row.returns, Perturbation):
+        raise CallError(f"{row.name} does not succeed or fail with each picture by itself; leave out --smallest")
 
     @functools.wraps(row.function)
     def search(

@@ -1,16 +1,18 @@
-"""The command ``inward evaluate``: accuracy under attack over a folder of labeled pictures."""
+"""The command ``inward evaluate``: accuracy under attack over labeled images."""
 
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Group, Parameter
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from inward.errors import CallError
@@ -18,19 +20,21 @@ from inward.methods.attacked import EPS
 from inward.methods.table import TABLE, Method
 from inward.network.address import nearest
 from inward.network.network import Network
-from inward.options import Shared, as_numbers, as_whole
-from inward.studies.labeled import labeled
-from inward.studies.robustness import Attack, Robustness, evaluate
+from inward.options import Shared, as_number, as_numbers, as_whole
+from inward.studies.accuracy import Crossing, Robustness, told_eps
+from inward.studies.robustness import OnBatch, eps_at, evaluate
 from inward.terminal import answer, progress_bar
 
 _ATTACK = Group("Attack", sort_key=10)
 EXAMPLES = (
     "inward evaluate torchvision/resnet50 imagenette/val --attack pgd --eps 8/255",
     "inward evaluate torchvision/resnet50 photographs/ --attack pgd --eps 1/255 2/255 4/255 --steps 100",
+    "inward evaluate torchvision/resnet50 imagenette/val --attack apgd --accuracy 0.5",
+    "inward evaluate torchvision/resnet50 pictures.npz --attack autoattack --eps 4/255",
 )
 app = App(
     name="evaluate",
-    usage="Usage: inward evaluate MODEL FOLDER [OPTIONS]",
+    usage="Usage: inward evaluate MODEL DATA [OPTIONS]",
     help_epilogue="\n".join(["Examples:", *(f"  {text}" for text in EXAMPLES)]),
     help_format="plaintext",
 )
@@ -41,7 +45,7 @@ _LISTED = 12
 @app.default
 def evaluate_command(
     model: str,
-    folder: Path,
+    data: Path,
     /,
     *,
     attack: Annotated[str, Parameter(group=_ATTACK)] = "pgd",
@@ -49,6 +53,7 @@ def evaluate_command(
         tuple[float, ...] | None,
         Parameter(group=_ATTACK, converter=as_numbers, consume_multiple=True, n_tokens=-1, negative=()),
     ] = None,
+    accuracy: Annotated[float | None, Parameter(group=_ATTACK, converter=as_number)] = None,
     norm: Annotated[Literal["linf", "l2", "l1"], Parameter(group=_ATTACK)] = "linf",
     loss: Annotated[Literal["cross-entropy", "margin", "dlr"] | None, Parameter(group=_ATTACK)] = None,
     steps: Annotated[int | None, Parameter(group=_ATTACK, converter=as_whole)] = None,
@@ -64,19 +69,23 @@ def evaluate_command(
     Each picture counts as right as long as no attack within eps makes the network answer another class.
     Stopped, it goes on where it was when it is called again.
 
+    Data is a folder of folders named after their classes, a folder of pictures whose names begin with the class's
+    number, an .npz file with images and labels, or an idx file (t10k-images-idx3-ubyte.gz, its labels beside it).
+
     Args:
         model: torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory or file.pt2.
-        folder: pictures in folders named after their classes, or pictures whose names begin with the class's number.
+        data: labeled pictures: a folder, an .npz file, or an idx file.
         attack: which attack, see `inward methods`.
         eps: the largest change of any value (linf) or the norm of the whole change; several for a curve. By default
-            8/255 (linf), 0.5 (l2), 12 (l1).
+            8/255 (linf), 0.5 (l2), 12 (l1). With --accuracy the largest that is tried.
+        accuracy: find the eps at which the accuracy is down to this one: 0.5.
         norm: linf, l2 or l1.
         loss: what is climbed; by default the attack's own.
         steps: steps at most; by default the attack's own.
         restarts: how often to begin anew with the pictures that withstood; by default the attack's own.
         eot: runs over which each gradient is averaged, for networks that draw random numbers; by default 1.
         eight_bit: judge the 8-bit picture, rounded towards the original, as a file holds it.
-        batch: pictures at once; 0: as many as there is memory for, at most 128.
+        batch: pictures at once; 0: as many as there is memory for.
         out: the folder of the evaluation.
         shared: how the network is made.
     """
@@ -84,36 +93,59 @@ def evaluate_command(
     given = {"norm": norm, "loss": loss, "steps": steps, "restarts": restarts}
     given |= {"eot": eot, "eight_bit": eight_bit, "seed": shared.seed or None}
     options = _options(row, {name: value for name, value in given.items() if value is not None})
+    if accuracy is not None and eps is not None and len(eps) != 1:
+        raise CallError(f"with --accuracy, --eps is the largest that is tried, and {len(eps)} were given; give one")
     net = shared.network(model)
-    pictures = labeled(folder, net)
-    levels = eps or (EPS[norm],)
     with progress_bar() as bar:
-        task = bar.add_task(attack, total=len(pictures))
+        watched: Any = partial(row.function, **options, **_inner(row, bar))
+        told: dict[str, Any] = {"batch": batch, "folder": out, "on_batch": _outer(row.name, norm, bar)}
         try:
-            found = evaluate(
-                net,
-                pictures,
-                cast("Attack", partial(row.function, **options)),
-                levels,
-                name=row.name,
-                parameters=options,
-                batch=batch,
-                folder=out,
-                on_batch=lambda done, _: bar.update(task, completed=done),
-            )
+            if accuracy is None:
+                found = evaluate(net, data, watched, eps or (EPS[norm],), **told)
+            else:
+                found = eps_at(net, data, watched, accuracy, most=eps[0] if eps else None, **told)
         except KeyboardInterrupt:
             bar.stop()
             print(f"inward: stopped; the same command goes on from what {out} holds", file=sys.stderr)
             return 130
-        bar.remove_task(task)
+        for task in bar.task_ids:
+            bar.remove_task(task)
         answer(bar, str(out))
-    _print(found, net)
+    if isinstance(found, Crossing):
+        _print(found.robustness, net, unrounded=False)
+        print(_sentence(found))
+    else:
+        _print(found, net, unrounded=eight_bit)
     return 0
+
+
+def _outer(name: str, norm: str, bar: Progress) -> OnBatch:
+    """A bar of the images of a pass."""
+    task = bar.add_task(name, total=None)
+
+    def tell(done: int, total: int, eps: float) -> None:
+        doing = f"{name}, eps {told_eps(eps, norm)}" if eps else "without attack"
+        bar.update(task, completed=done, total=total, description=doing)
+
+    return tell
+
+
+def _inner(row: Method, bar: Progress) -> dict[str, Any]:
+    """A bar of the passes of an attack over a batch: what tells it to the attack."""
+    known = inspect.signature(row.function).parameters
+    if not {"on_pass", "on_progress"} & set(known):
+        return {}
+    task = bar.add_task("  this batch", total=None)
+    if "on_pass" in known:
+        return {"on_pass": lambda now: bar.update(task, completed=now.done, total=now.total)}
+    return {"on_progress": lambda done, total: bar.update(task, completed=done, total=total)}
 
 
 def _attack(name: str) -> Method:
     rows = {row.name: row for row in TABLE if row.command == "attack"}
     able = [key for key, row in rows.items() if {"label", "eps"} <= set(inspect.signature(row.function).parameters)]
+    if name in able and rows[name].shared:
+        raise CallError(f"{name} changes all pictures together, and accuracy is judged by each; use pgd or apgd")
     if name not in able:
         raise CallError(f"there is no attack '{name}' to evaluate with; the nearest: {nearest(name, able)}")
     return rows[name]
@@ -127,16 +159,30 @@ def _options(row: Method, given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name in known}
 
 
-def _print(found: Robustness, net: Network) -> None:
+def _print(found: Robustness, net: Network, *, unrounded: bool) -> None:
+    """The accuracies; those before rounding where they are another matter."""
     console = Console()
-    table = Table("eps", "accuracy", "95 % interval", "before rounding")
+    table = Table("eps", "accuracy", "95 % interval", *(["before rounding"] if unrounded else []))
     for row in found.report()["curve"]:
         interval = f"{row['low']:.1%} to {row['high']:.1%}"
-        table.add_row(f"{row['eps']:.4g}", f"{row['accuracy']:.1%}", interval, f"{row['accuracy_unrounded']:.1%}")
+        before = [f"{row['accuracy_unrounded']:.1%}"] if unrounded else []
+        table.add_row(told_eps(row["eps"], found.norm), f"{row['accuracy']:.1%}", interval, *before)
     console.print(table)
+    if found.eps and (by := found.by(found.eps[-1])):
+        print(f"fooled by: {', '.join(f'{name} {count}' for name, count in by.items())}")
     classes = found.by_class()
     if len(classes) <= _LISTED:
-        by_class = Table("class", "pictures", "accuracy", *(f"at {eps:.4g}" for eps in found.eps))
+        by_class = Table("class", "pictures", "accuracy", *(f"at {told_eps(eps, found.norm)}" for eps in found.eps))
         for label, (count, accuracies) in classes.items():
             by_class.add_row(net.label(label), str(count), *(f"{a:.1%}" for a in accuracies))
         console.print(by_class)
+
+
+def _sentence(found: Crossing) -> str:
+    norm = found.robustness.norm
+    low, high = (
+        told_eps(eps, norm) if math.isfinite(eps) else "beyond what was tried" for eps in (found.low, found.high)
+    )
+    if math.isinf(found.eps):
+        return f"the accuracy is above {found.share:.1%} at every eps that was tried; give a larger --eps"
+    return f"the accuracy is down to {found.share:.1%} at eps {told_eps(found.eps, norm)} (95 %: {low} to {high})"

@@ -143,7 +143,7 @@ def smallest_eps(
     """
     known = inspect.signature(attack).parameters.values()
     if not any(p.name == "eps" or p.kind is p.VAR_KEYWORD for p in known):
-        raise CallError("this attack has no eps: it looks for the smallest change by itself; call it alone")
+        raise CallError("this attack has no eps, and so no smallest one; call it alone")
     net.preprocess.check(images)
     measured: str = norm or option(attack, "norm", "linf")
     grid = Grid.of(measured, most_of(measured, most), eight_bit=option(attack, "eight_bit", True))

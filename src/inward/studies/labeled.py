@@ -1,17 +1,20 @@
-"""Pictures whose class is known: from the folders they lie in, or from their names."""
+"""Pictures whose class is known: from the folders they lie in, or from their names; and data sets held in memory."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from inward.errors import CallError, InwardError
 from inward.network.network import Network
-from inward.pictures import find
+from inward.pictures import find, read
+from inward.studies.folder import sha256_of
+from inward.types import Images
 
 _NUMBERED = re.compile(r"(\d+)(?=[_.\-])")
 _HOW = "put the pictures of each class into a folder of its name or number, or begin their names with it, 281_cat.jpg"
@@ -24,7 +27,51 @@ class Labeled(NamedTuple):
     label: int
 
 
-def labeled(place: str | Path, net: Network) -> list[Labeled]:
+class Examples(Protocol):
+    """Images with the numbers of their classes, wherever they come from."""
+
+    @property
+    def labels(self) -> Sequence[int]:
+        """The class of each."""
+        ...
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What each is called."""
+        ...
+
+    def images(self, numbers: Sequence[int]) -> Images:
+        """Those with these numbers, (N, C, H, W) in [0, 1]."""
+        ...
+
+    def identity(self) -> Any:
+        """What they are, as JSON has it: two studies of the same are of the same examples."""
+        ...
+
+
+@dataclass(frozen=True)
+class Files:
+    """Picture files, read when they are needed and cropped to what the network takes."""
+
+    pictures: tuple[Labeled, ...]
+    net: Network
+
+    @property
+    def labels(self) -> list[int]:
+        return [one.label for one in self.pictures]
+
+    @property
+    def names(self) -> list[str]:
+        return [one.file.name for one in self.pictures]
+
+    def images(self, numbers: Sequence[int]) -> Images:
+        return read([self.pictures[i].file for i in numbers], self.net)
+
+    def identity(self) -> Any:
+        return [{"sha256": sha256_of(one.file), "label": one.label} for one in self.pictures]
+
+
+def labeled(place: str | Path, net: Network) -> Files:
     """The pictures of a folder with the classes that it tells, sorted by class folder and name.
 
     A folder of folders tells them by the names of these: numbers, or names that the network knows; where
@@ -42,15 +89,15 @@ def labeled(place: str | Path, net: Network) -> list[Labeled]:
     count = classes_of(net)
     if folders:
         numbers = _of_folders(folders, net, count)
-        return [
-            Labeled(file, number) for folder, number in zip(folders, numbers, strict=True) for file in find([folder])
-        ]
+        pairs = zip(folders, numbers, strict=True)
+        return Files(tuple(Labeled(file, number) for folder, number in pairs for file in find([folder])), net)
     files = find([root])
     found = [(_NUMBERED.match(file.name), file) for file in files]
     unnamed = [file.name for match, file in found if match is None]
     if unnamed:
         raise CallError(f"nothing tells the class of {unnamed[0]} ({len(unnamed)} of {len(files)} pictures); {_HOW}")
-    return [Labeled(file, _checked(int(match[1]), count, file)) for match, file in found if match is not None]
+    told = [Labeled(file, _checked(int(match[1]), count, file)) for match, file in found if match is not None]
+    return Files(tuple(told), net)
 
 
 def classes_of(net: Network) -> int:

@@ -1,289 +1,272 @@
-"""How much accuracy is left under attack, over many labeled pictures and for a curve of eps.
+"""How much accuracy is left under attack, over many labeled images: for a curve of eps, or the eps of an accuracy.
 
-One pass in batches; memory does not grow with the pictures. A picture that falls at an eps has fallen at
-every larger one, so that only those that withstand are attacked again. A pass can be stopped and goes on.
+Images are read in batches; memory does not grow with them. One that falls at an eps has fallen at every larger one,
+and one that withstands it does so at every smaller one: only those of which an eps says something new are attacked.
+A pass can be stopped and goes on.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from inward import draw
-from inward.draw.saving import write_whole
-from inward.errors import CallError, InwardError
+from inward.errors import CallError
+from inward.methods.attacked import check_eps
+from inward.methods.autoattack import Staged
+from inward.methods.smallest import AnyAttack, Grid, between, most_of, option
 from inward.network.modes import drawing
 from inward.network.network import Network
-from inward.network.room import images_at_once
-from inward.pictures import read
+from inward.network.room import images_at_once, in_chunks
 from inward.results import Perturbation
-from inward.studies.folder import sha256_of
-from inward.studies.labeled import Labeled
-from inward.types import Images
-from inward.version import VERSION
+from inward.studies.accuracy import Crossing, Judged, Robustness, Z, curve
+from inward.studies.evaluation import Kept
+from inward.studies.in_memory import Data, examples
+from inward.studies.labeled import Examples
 
-PICTURES, MANIFEST, REPORT = "pictures.json", "manifest.json", "report.json"
-# Pictures of successes that are drawn.
-SAMPLES = 8
-_MOST = 128
-# Of the standard normal distribution: 95 % lie within.
-_Z = 1.959963984540054
-
-
-class Attack(Protocol):
-    """An attack with all its options but eps."""
-
-    def __call__(self, net: Network, images: Images, *, label: Tensor, eps: float) -> Perturbation: ...
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a pass found of one picture.
-
-    Attributes:
-        answer: the class that the network gives the picture as it is.
-        fell: the smallest eps of the list at which the saved picture fooled it; None where it withstood all.
-            0 where the answer was wrong from the start.
-        fell_unrounded: the same before the values were rounded to 8 bits.
-    """
-
-    file: str
-    label: int
-    answer: int
-    fell: float | None
-    fell_unrounded: float | None
-
-
-@dataclass(frozen=True)
-class Robustness:
-    """What a pass found.
-
-    Attributes:
-        eps: ascending.
-        pictures: those that have been attacked so far.
-        total: all there are.
-    """
-
-    eps: tuple[float, ...]
-    pictures: tuple[Judged, ...]
-    total: int
-
-    def accuracy(self, eps: float = 0.0, *, unrounded: bool = False) -> float:
-        """The share of the pictures whose answer is right and stays so, up to an eps of the list (0: as they are)."""
-        fell = [p.fell_unrounded if unrounded else p.fell for p in self.pictures]
-        return sum(f is None or f > eps for f in fell) / max(1, len(fell))
-
-    def interval(self, eps: float = 0.0) -> tuple[float, float]:
-        """Where the accuracy on all such pictures lies, with 95 % confidence (Wilson's interval)."""
-        return wilson(self.accuracy(eps), len(self.pictures))
-
-    def by_class(self) -> dict[int, tuple[int, list[float]]]:
-        """Of each class how many pictures there are, and the accuracies at 0 and at each eps."""
-        found = {}
-        for label in sorted({p.label for p in self.pictures}):
-            own = Robustness(self.eps, tuple(p for p in self.pictures if p.label == label), self.total)
-            found[label] = (len(own.pictures), [own.accuracy(e) for e in (0.0, *self.eps)])
-        return found
-
-    def report(self) -> dict[str, Any]:
-        """The figures, as ``report.json`` has them."""
-        rows = []
-        for eps in (0.0, *self.eps):
-            low, high = self.interval(eps)
-            row = {"eps": eps, "accuracy": self.accuracy(eps), "low": low, "high": high}
-            rows.append(row | {"accuracy_unrounded": self.accuracy(eps, unrounded=True)})
-        classes = {str(k): {"pictures": n, "accuracy": a} for k, (n, a) in self.by_class().items()}
-        return {"pictures": len(self.pictures), "of": self.total, "curve": rows, "classes": classes}
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of ``count`` trials; (0, 1) of none."""
-    if count == 0:
-        return 0.0, 1.0
-    middle = share + _Z**2 / (2 * count)
-    reach = _Z * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
-    scale = 1 + _Z**2 / count
-    return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
+# Seconds between two writings of what is known; a stop writes it too.
+_EVERY = 20.0
+OnBatch = Callable[[int, int, float], None]
+"""Called with (images done, images to do, eps) of a pass at this eps; at 0 they are shown as they are."""
 
 
 def evaluate(
     net: Network,
-    pictures: Sequence[Labeled],
-    attack: Attack,
-    eps: Sequence[float],
+    data: Data,
+    attack: AnyAttack,
+    eps: float | Sequence[float],
     *,
-    name: str = "",
-    parameters: Mapping[str, Any] | None = None,
     batch: int = 0,
     folder: str | Path | None = None,
-    on_batch: Callable[[int, int], None] | None = None,
+    on_batch: OnBatch | None = None,
 ) -> Robustness:
-    """Clean and robust accuracy over labeled pictures.
+    """Clean and robust accuracy over labeled images.
+
+    With a folder the pass is kept in it: ``report.json``, the curve as a picture, and some pictures that fell. The
+    accuracy without attack is that of the images as they are given. What falls below one 8-bit level, which is judged
+    in float, counts as fallen at whole levels too.
 
     Args:
         net: the network.
-        pictures: the files and their classes (:func:`inward.studies.labeled.labeled`).
-        attack: an untargeted attack with all options but eps, such as ``functools.partial(inward.pgd, steps=100)``.
-        eps: one or several; each picture is attacked at the smallest first, and again at the next if it withstands.
-        name: of the attack, and
-        parameters: its other options, for the manifest: a pass goes on only where they are the same.
-        batch: pictures at once; 0: as many as there is memory for, at most 128.
-        folder: where the pass is kept after every batch, and goes on from when it was stopped.
-        on_batch: called with (pictures done, pictures in all) after every batch.
+        data: a folder of labeled pictures, an .npz or idx file, or (images, labels).
+        attack: an untargeted attack with its options but eps, such as ``functools.partial(inward.pgd, steps=100)``.
+        eps: one or several; each image is attacked at the smallest first, and again at the next if it withstands.
+        batch: images at once; 0: as many as there is memory for.
+        folder: where the pass is kept, and goes on from when it was stopped.
+        on_batch: called with (images done, images to do, eps) of the pass at this eps, before it and after every batch.
 
     Raises:
-        CallError: for no picture, no eps, an eps twice, or a folder that holds another evaluation.
+        CallError: for no image, no eps, an eps twice or outside (0, 1] (linf), or a folder that holds another
+            evaluation.
         InwardError: for a file that is no picture.
     """
-    levels = tuple(sorted(eps))
-    if not pictures:
-        raise CallError("there is nothing to evaluate; name a folder of labeled pictures")
+    given = (eps,) if isinstance(eps, (int, float)) else eps
+    levels = tuple(sorted(float(e) for e in given))
     if not levels or len(set(levels)) < len(levels):
         raise CallError("eps is one number or several different ones, such as 2/255 4/255 8/255")
-    kept = None if folder is None else _Kept(Path(folder), _identity(net, pictures, levels, name, parameters or {}))
-    done = [] if kept is None else kept.begin()
-    at_once = batch or min(_MOST, images_at_once(net, ["class"], net.size))
-    for start in range(len(done), len(pictures), at_once):
-        some = pictures[start : start + at_once]
-        images = read([one.file for one in some], net).to(net.device, net.dtype)
-        done += _Batch(net, images, some, kept).run(attack, levels)
-        if kept is not None:
-            kept.write(done)
-        if on_batch is not None:
-            on_batch(len(done), len(pictures))
-    found = Robustness(levels, tuple(done), len(pictures))
-    if kept is not None:
-        kept.finish(found)
+    for each in levels:
+        check_eps(each, option(attack, "norm", "linf"))
+    run = _Run(net, data, attack, Grid(levels), {"eps": list(levels)}, batch, folder, on_batch)
+    with run:
+        run.answer()
+        for number in range(1, len(levels) + 1):
+            run.attack(number)
+    found = run.robustness(levels)
+    run.finish(found.report(), found)
     return found
 
 
-class _Batch:
-    """Some pictures, at one eps after the other."""
+def eps_at(
+    net: Network,
+    data: Data,
+    attack: AnyAttack,
+    accuracy: float,
+    *,
+    most: float | None = None,
+    batch: int = 0,
+    folder: str | Path | None = None,
+    on_batch: OnBatch | None = None,
+) -> Crossing:
+    """The eps at which the accuracy is down to a given one, by bisection over the whole set.
 
-    def __init__(self, net: Network, images: Images, pictures: Sequence[Labeled], kept: _Kept | None) -> None:
-        self._net, self._images, self._pictures, self._kept = net, images, pictures, kept
+    At each eps of the bisection only those images are attacked of which it is not known whether they fall there. The
+    eps are those of :func:`inward.smallest_eps`: of 8-bit pictures in linf whole levels, and parts of the first. In the
+    same folder a search for another accuracy begins with what is known.
 
-    def run(self, attack: Attack, levels: Sequence[float]) -> list[Judged]:
-        labels = torch.tensor([one.label for one in self._pictures])
-        with torch.no_grad(), drawing(0, self._net.device):
-            answers = self._net(self._images).argmax(1).cpu()
-        wrong = answers != labels
-        fell = [0.0 if bad else None for bad in wrong.tolist()]
-        unrounded = list(fell)
-        left = (~wrong).nonzero()[:, 0]
-        for eps in levels:
-            if len(left) == 0:
-                break
-            found = attack(self._net, self._images[left.to(self._images.device)], label=labels[left], eps=eps)
-            for k, number in enumerate(left.tolist()):
-                fell[number] = eps if found.success[k] else None
-                if found.unrounded[k] and unrounded[number] is None:
-                    unrounded[number] = eps
-            self._draw(found, left)
-            left = left[~found.success]
-        rows = zip(self._pictures, answers.tolist(), fell, unrounded, strict=True)
-        return [Judged(one.file.name, one.label, answer, f, u) for one, answer, f, u in rows]
+    Args:
+        net: the network.
+        data: a folder of labeled pictures, an .npz or idx file, or (images, labels).
+        attack: an untargeted attack with its options but eps, such as ``functools.partial(inward.pgd, steps=100)``.
+        accuracy: the share of right answers, above 0 and below that without attack.
+        most: the largest eps that is tried; by default four times the usual one (32/255, 2, 48).
+        batch, folder, on_batch: as for :func:`evaluate`.
 
-    def _draw(self, found: Perturbation, numbers: Tensor) -> None:
-        if self._kept is None or self._net.preprocess.channels not in (1, 3, 4):
-            return
-        for k in found.success.nonzero()[:, 0].tolist():
-            if self._kept.samples >= SAMPLES:
-                return
-            self._kept.sample(found[k], self._pictures[int(numbers[k])])
-
-
-def _identity(
-    net: Network, pictures: Sequence[Labeled], eps: Sequence[float], name: str, parameters: Mapping[str, Any]
-) -> dict[str, Any]:
-    network = {"name": net.name, "spec": net.spec, "weights_sha256": net.weights_hash(), "size": list(net.size)}
-    network |= {"dtype": str(net.dtype).removeprefix("torch."), "preprocess": asdict(net.preprocess)}
-    told = {
-        "study": "robustness",
-        "attack": name,
-        "parameters": dict(parameters),
-        "eps": list(eps),
-        "network": network,
-        "pictures": [{"sha256": sha256_of(one.file), "label": one.label} for one in pictures],
-    }
-    return json.loads(json.dumps(told))
+    Raises:
+        CallError: for an accuracy that is not between 0 and that without attack, and as :func:`evaluate`.
+        InwardError: for a file that is no picture.
+    """
+    if not 0 < accuracy < 1:
+        raise CallError(f"accuracy is a share of right answers between 0 and 1, not {accuracy:g}; write 0.5")
+    norm = option(attack, "norm", "linf")
+    most = most_of(norm, most)
+    grid = Grid.of(norm, most, eight_bit=option(attack, "eight_bit", True))
+    # What is known of the images serves any other accuracy too.
+    run = _Run(net, data, attack, grid, {"most": most}, batch, folder, on_batch)
+    with run:
+        run.answer()
+        clean, count = run.accuracy(0), len(run.rows)
+        if accuracy >= clean:
+            raise CallError(f"the accuracy without attack is {clean:.1%} already; ask for less than that")
+        # The accuracies of which Wilson's intervals just hold the one that is asked for.
+        reach = Z * math.sqrt(accuracy * (1 - accuracy) / count)
+        middle, low, high = (grid[run.crossing(a)] for a in (accuracy, accuracy + reach, accuracy - reach))
+    found = Crossing(accuracy, middle, low, high, run.robustness(run.attacked))
+    run.finish(found.report(), found.robustness)
+    return found
 
 
-class _Kept:
-    """The folder of an evaluation."""
+class _Run:
+    """What is known of each image, and the attacks that say more."""
 
-    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
-        self._folder, self._identity = folder, identity
+    def __init__(
+        self,
+        net: Network,
+        data: Data,
+        attack: AnyAttack,
+        grid: Grid,
+        asked: Mapping[str, Any],
+        batch: int,
+        folder: str | Path | None,
+        on_batch: OnBatch | None,
+    ) -> None:
+        self.net, self.data, self.grid, self.on_batch = net, examples(data, net), grid, on_batch
+        self._attack, self._numbers = attack, set[int]()
+        if len(self.data.labels) == 0:
+            raise CallError("there is nothing to evaluate; name a folder of labeled pictures")
+        if batch < 0:
+            raise CallError(f"a batch is of 1 image or more (0: as memory allows), not {batch}")
+        self.at_once = batch or images_at_once(net, ["class"], net.size)
+        self.kept = None if folder is None else Kept(Path(folder), _identity(net, self.data, attack, asked))
+        self.rows = [] if self.kept is None else self.kept.begin()
+        self._written = time.monotonic()
 
-    def begin(self) -> list[Judged]:
-        """What an earlier pass has found already. Raises CallError where the folder holds anything else."""
-        told = self._read(MANIFEST)
-        if told is None:
-            if self._folder.exists() and (not self._folder.is_dir() or any(self._folder.iterdir())):
-                raise CallError(f"{self._folder} exists and is no evaluation; give another folder")
-        else:
-            same = [key for key, value in self._identity.items() if told.get(key) != value]
-            if same:
-                raise CallError(
-                    f"{self._folder} holds an evaluation of another {same[0]}; give another folder, or remove it"
-                )
-        try:
-            (self._folder / "samples").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InwardError(f"{self._folder} cannot be made ({error.strerror}); give another folder") from error
-        versions = {"inward": VERSION, "torch": torch.__version__}
-        self._write(MANIFEST, {**self._identity, "versions": versions})
-        return [Judged(**row) for row in self._read(PICTURES) or []]
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        """Also where it is stopped: what is known so far is kept."""
+        self._write()
 
     @property
-    def samples(self) -> int:
-        return len(list((self._folder / "samples").glob("*.png")))
+    def attacked(self) -> tuple[float, ...]:
+        """The eps at which all is known, ascending."""
+        return tuple(self.grid[number] for number in sorted(self._numbers))
 
-    def sample(self, one: Perturbation, picture: Labeled) -> None:
-        """Original, adversarial and difference of a success."""
-        net = one.net
-        with torch.no_grad():
-            answer = net.label(int(net(one.adversarial.to(net.device)).argmax(1)))
-        told = (net.label(picture.label), f"{answer}, eps {one.record.parameters['eps']:.3g}")
-        sheet = draw.side_by_side(one.images[0], one.adversarial[0], told)
-        draw.save_png(sheet, self._folder / "samples" / f"{picture.label}-{picture.file.stem}.png")
+    def robustness(self, eps: Sequence[float]) -> Robustness:
+        return Robustness(tuple(eps), tuple(self.rows), option(self._attack, "norm", "linf"))
 
-    def write(self, done: Sequence[Judged]) -> None:
-        self._write(PICTURES, [asdict(one) for one in done])
+    def accuracy(self, number: int) -> float:
+        return self.robustness(()).accuracy(self.grid[number])
 
-    def finish(self, found: Robustness) -> None:
-        self._write(REPORT, found.report())
-        if len(found.eps) > 1:
-            draw.save_png(curve(found), self._folder / "curve.png")
+    def finish(self, report: Mapping[str, Any], found: Robustness) -> None:
+        if self.kept is not None:
+            self.kept.finish(report, curve(found) if found.eps else None)
 
-    def _write(self, name: str, value: object) -> None:
-        write_whole((json.dumps(value, indent=1) + "\n").encode(), self._folder / name)
+    def answer(self) -> None:
+        """Shows the network the images as they are."""
+        self._through(list(range(len(self.rows), len(self.data.labels))), 0.0, self._answers)
 
-    def _read(self, name: str) -> Any:
-        try:
-            return json.loads((self._folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return None
+    def attack(self, number: int) -> None:
+        """Attacks, at an eps, the images of which it is not known how they fare there."""
+        eps = self.grid[number]
+        waiting = [i for i, row in enumerate(self.rows) if row.open(eps)]
+        self._through(waiting, eps, partial(self._attacked, number))
+        self._numbers.add(number)
+
+    def crossing(self, accuracy: float) -> int:
+        """The number of the smallest eps at which no more than this accuracy is left."""
+        known = {number: self.accuracy(number) for number in (0, *self._numbers)}
+        low = max((n for n, left in known.items() if left > accuracy), default=0)
+        high = min((n for n, left in known.items() if left <= accuracy), default=self.grid.beyond)
+        while high - low > 1:
+            number = between(low, high)
+            self.attack(number)
+            low, high = (low, number) if self.accuracy(number) <= accuracy else (number, high)
+        return high
+
+    def _through(self, waiting: list[int], eps: float, judge: Callable[[list[int]], int]) -> None:
+        done = 0
+        if self.on_batch is not None and waiting:
+            self.on_batch(0, len(waiting), eps)
+        for count in in_chunks(waiting, self.at_once, judge):
+            done += count
+            if time.monotonic() - self._written > _EVERY:
+                self._write()
+            if self.on_batch is not None:
+                self.on_batch(done, len(waiting), eps)
+
+    def _write(self) -> None:
+        if self.kept is not None:
+            self.kept.write(self.rows)
+        self._written = time.monotonic()
+
+    def _images(self, numbers: Sequence[int]) -> Tensor:
+        return self.data.images(numbers).to(self.net.device, self.net.dtype)
+
+    @torch.no_grad()
+    def _answers(self, numbers: list[int]) -> int:
+        with drawing(0, self.net.device):
+            answers = self.net(self._images(numbers)).argmax(1).tolist()
+        new = []
+        for i, answer in zip(numbers, answers, strict=True):
+            wrong = 0.0 if answer != self.data.labels[i] else None
+            new.append(Judged(self.data.names[i], int(self.data.labels[i]), answer, wrong, wrong))
+        self.rows += new
+        return len(numbers)
+
+    def _attacked(self, number: int, numbers: list[int]) -> int:
+        labels = torch.tensor([self.rows[i].label for i in numbers])
+        found = self._attack(self.net, self._images(numbers), label=labels, eps=self.grid[number])
+        lengths = getattr(found, option(self._attack, "norm", "linf"))
+        for k, i in enumerate(numbers):
+            if self.kept is not None and found.success[k]:
+                self.kept.sample(found[k], f"{self.rows[i].label}-{Path(self.rows[i].name).stem}")
+            self.rows[i] = self._judged(self.rows[i], number, found, k, lengths[k].item())
+        return len(numbers)
+
+    def _judged(self, row: Judged, number: int, found: Perturbation, k: int, length: float) -> Judged:
+        eps = self.grid[number]
+        if row.fell_unrounded is None and bool(found.unrounded[k]):
+            row = replace(row, fell_unrounded=eps)
+        if not found.success[k]:
+            return replace(row, withstood=eps)
+        # What is shorter than it had to be counts at a smaller eps too, but at none that was withstood.
+        held = next(n for n in (self.grid.holding(length), number) if self.grid[n] > row.withstood)
+        fell = self.grid[min(held, number)]
+        unrounded = min(fell, eps if row.fell_unrounded is None else row.fell_unrounded)
+        by = found.by[k] if isinstance(found, Staged) else ""
+        return replace(row, fell=fell, fell_unrounded=unrounded, by=by)
 
 
-def curve(found: Robustness) -> Image.Image:
-    """Accuracy by eps, with the ends of its 95 % interval."""
-    places = (0.0, *found.eps)
-    across = torch.tensor(places, dtype=torch.float64) / found.eps[-1]
-    intervals = [found.interval(e) for e in places]
-    lines = {
-        "accuracy": [found.accuracy(e) for e in places],
-        "95 %, from": [low for low, _ in intervals],
-        "95 %, to": [high for _, high in intervals],
-    }
-    drawn = [draw.Line(name, across, torch.tensor(up, dtype=torch.float64)) for name, up in lines.items()]
-    title = f"Accuracy under attack, {len(found.pictures)} pictures"
-    return draw.curves(drawn, title, across=f"eps, as a share of {found.eps[-1]:.3g}", up="accuracy")
+def _identity(net: Network, data: Examples, attack: AnyAttack, asked: Mapping[str, Any]) -> dict[str, Any]:
+    network = {"name": net.name, "spec": net.spec, "weights_sha256": net.weights_hash(), "size": list(net.size)}
+    network |= {"dtype": str(net.dtype).removeprefix("torch."), "preprocess": asdict(net.preprocess)}
+    name, parameters = described(attack)
+    told = {"study": "robustness", "attack": name, "parameters": parameters, **asked, "network": network}
+    return json.loads(json.dumps(told | {"data": data.identity()}, default=str))
+
+
+def described(attack: AnyAttack) -> tuple[str, dict[str, Any]]:
+    """The name of an attack and the options it was given, as far as JSON has them (no functions)."""
+    if not isinstance(attack, partial):
+        return str(getattr(attack, "__qualname__", type(attack).__qualname__)), {}
+    name, inner = described(attack.func)
+    return name, inner | {k: v for k, v in attack.keywords.items() if not callable(v)}
