@@ -40,7 +40,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "sparse-rs": {"pixels": 4, "queries": 6},
     "noise": {"eps": 2 / 255, "repeats": 4},
     "blur": {"steps": 4},
-    "universal-pgd": {"eps": 4 / 255, "steps": 4},
+    # Whole levels a step, so that no rounding to 8 bits hangs on the last digit.
+    "universal-pgd": {"eps": 4 / 255, "steps": 4, "step_size": 0.25, "minibatch": 1},
     "patch": {"target": "class:2", "share": 0.15, "steps": 4, "places": 2},
     "autoattack": {"eps": 2 / 255, "steps": 2, "queries": 5},
     "feature-attack": {"objective": "second/3", "eps": 2 / 255, "steps": 6},

@@ -63,7 +63,7 @@ def test_on_a_linear_network_of_two_classes_it_is_the_closed_form() -> None:
 
 
 def test_the_order_of_the_images_changes_nothing(net: Network, x: Tensor) -> None:
-    options: dict[str, Any] = {"eps": 8 / 255, "steps": 7, "batch": 5}
+    options: dict[str, Any] = {"eps": 8 / 255, "steps": 7, "minibatch": 5}
     order = torch.tensor([3, 1, 4, 15, 9, 2, 6, 5, 8, 7, 0, 10, 14, 12, 11, 13])
     found, other = universal_pgd(net, x, **options), universal_pgd(net, x[order], **options)
     torch.testing.assert_close(found.change, other.change, rtol=0, atol=1e-9)
@@ -130,7 +130,8 @@ def test_the_shared_change_is_saved_shown_and_not_made_again_of_one(net: Network
     largest = found.change.abs().max()
     expected = (255 * (0.5 + found.change[0] / (2 * largest)) + 0.5).floor().movedim(0, 2)
     assert (shown - expected).abs().max() <= 1
-    assert Image.open(patch(net, x, target="class:1", steps=1)[0].save(tmp_path / "p") / "patch.png").size == (3, 3)
+    other = patch(net, x, target="class:1", steps=1)[0].save(tmp_path / "patch")
+    assert np.array(Image.open(other / "patch.png")).shape[2] == 3
     with pytest.raises(CallError, match="found for all its pictures together"):
         rerun_of_known(net, folder)
 
@@ -147,7 +148,7 @@ def rerun_of_known(net: Network, folder: Path) -> None:
     [
         (universal_pgd, {"norm": "l1"}, "no norm l1 here"),
         (universal_pgd, {"steps": 0}, "steps must be 1 or more"),
-        (universal_pgd, {"batch": 0}, "batch must be 1 or more"),
+        (universal_pgd, {"minibatch": 0}, "minibatch must be 1 or more"),
         (universal_pgd, {"clip": 0.0}, "clip must be a number above 0"),
         (universal_pgd, {"step_size": -1.0}, "step_size must be a number above 0"),
         (patch, {"target": "class:1", "share": 0.0}, "share is that of the image's area"),

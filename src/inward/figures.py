@@ -13,11 +13,18 @@ from torch import Tensor
 
 from inward import draw
 from inward.draw import lettering, scalebar
-from inward.methods.patch import Patched
-from inward.methods.universal import Universal
 from inward.network.address import parse
 from inward.network.modes import drawing
-from inward.results import Attribution, Driven, Perturbation, Result, Visualization, describe
+from inward.results import (
+    Attribution,
+    Driven,
+    Patched,
+    Perturbation,
+    Result,
+    Universal,
+    Visualization,
+    describe,
+)
 
 _AT_LEAST = 224
 # Beside a map stand a margin, the colors of its scale and numbers of three letters at the least.

@@ -271,6 +271,42 @@ class Driven(Result):
 
 
 @dataclass(frozen=True, eq=False)
+class Universal(Perturbation):
+    """Images that were all changed in the same way.
+
+    Attributes:
+        change: (1, C, H, W), what was added to each; values then stay in [0, 1].
+        rate: the share of all images of the batch that fool the network.
+    """
+
+    change: Tensor
+    rate: float
+
+    def measures(self) -> dict[str, Any]:
+        """What is said of one image."""
+        return super().measures() | {"rate": self.rate}
+
+
+@dataclass(frozen=True, eq=False)
+class Patched(Perturbation):
+    """Images with the same patch, each at a place that it was not made for.
+
+    Attributes:
+        patch: (1, C, S, S) in [0, 1].
+        hits: (N,), at which share of random places in the image the patch succeeds.
+    """
+
+    batched: ClassVar[tuple[str, ...]] = (*Perturbation.batched, "hits")
+
+    patch: Tensor
+    hits: Tensor
+
+    def measures(self) -> dict[str, Any]:
+        """What is said of one image."""
+        return super().measures() | {"hits": self.hits[0].item()}
+
+
+@dataclass(frozen=True, eq=False)
 class Visualization(Result):
     """Pictures of what units look for.
 

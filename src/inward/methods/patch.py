@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,29 +18,10 @@ from inward.methods.looked import look
 from inward.methods.together import Passes, drawn
 from inward.network.lean import lean
 from inward.network.network import Network
-from inward.results import Perturbation
+from inward.results import Patched
 from inward.types import Images
 
 _GRAY = 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class Patched(Perturbation):
-    """Images with the same patch, each at a place that it was not made for.
-
-    Attributes:
-        patch: (1, C, S, S) in [0, 1].
-        hits: (N,), at which share of random places in the image the patch succeeds.
-    """
-
-    batched: ClassVar[tuple[str, ...]] = (*Perturbation.batched, "hits")
-
-    patch: Tensor
-    hits: Tensor
-
-    def measures(self) -> dict[str, Any]:
-        """What is said of one image."""
-        return super().measures() | {"hits": self.hits[0].item()}
 
 
 @own_draws
@@ -53,7 +33,7 @@ def patch(
     share: float = 0.1,
     steps: int = 200,
     step_size: float = 0.05,
-    batch: int = 16,
+    minibatch: int = 16,
     places: int = 10,
     eight_bit: bool = True,
     seed: int = 0,
@@ -74,18 +54,18 @@ def patch(
         share: of the image's area that the patch covers; its side is at most that of the image.
         steps: steps of Adam.
         step_size: Adam's, in [0, 1] units.
-        batch: images a step.
+        minibatch: images a step.
         places: at how many random places of each image the patch is judged.
         eight_bit: judge the 8-bit picture, as a file holds it.
         seed: of the places.
         on_progress: called after every step with (steps done, steps in all).
 
     Raises:
-        CallError: for a share outside (0, 1], steps, batch or places below 1, a step that is not above 0, images not in
-            [0, 1], a target that is no class, or a network of one output.
+        CallError: for a share outside (0, 1], steps, minibatch or places below 1, a step that is not above 0, images
+            not in [0, 1], a target that is no class, or a network of one output.
     """
     asked = attacked(net, images, None, target, eight_bit_judge=eight_bit, eps=None, norm="linf")
-    passes = Passes(asked, counted("steps", steps), counted("batch", batch), seed, on_progress)
+    passes = Passes(asked, counted("steps", steps), counted("minibatch", minibatch), seed, on_progress)
     counted("places", places)
     if not 0 < share <= 1:
         raise CallError(f"share is that of the image's area, above 0 and at most 1, not {share:g}")
@@ -99,7 +79,8 @@ def patch(
     tried = [asked.judged(where.pasted(everyone, made, "judged", k), everyone)[0] for k in range(places)]
     unrounded, shown = (where.pasted(everyone, square, "judged", 0) for square in (exact, made))
     moved = Moved(unrounded, shown, torch.zeros_like(tried[0]), passes.steps, passes.history)
-    told = {"share": share, "steps": steps, "step_size": step_size, "batch": batch, "places": places, "seed": seed}
+    told = {"share": share, "steps": steps, "step_size": step_size, "minibatch": minibatch}
+    told |= {"places": places, "seed": seed}
     told |= {name: asked.parameters[name] for name in ("target", "eight_bit")}
     found = asked.result("patch", told, moved)
     own = {f.name: getattr(found, f.name) for f in fields(found)}
@@ -146,6 +127,5 @@ class _Places:
 
     def _place(self, seed: int, what: str, index: int) -> tuple[slice, slice]:
         generator = drawn(seed, what, index)
-        first = (int(torch.randint(n - self.side + 1, (), generator=generator)) for n in self.asked.size)
-        rows, columns = first
+        rows, columns = (int(torch.randint(n - self.side + 1, (), generator=generator)) for n in self.asked.size)
         return slice(rows, rows + self.side), slice(columns, columns + self.side)

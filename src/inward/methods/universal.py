@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -18,25 +17,8 @@ from inward.methods.looked import look
 from inward.methods.together import Passes
 from inward.network.lean import lean
 from inward.network.network import Network
-from inward.results import Perturbation
+from inward.results import Universal
 from inward.types import Images
-
-
-@dataclass(frozen=True, eq=False)
-class Universal(Perturbation):
-    """Images that were all changed in the same way.
-
-    Attributes:
-        change: (1, C, H, W), what was added to each; values then stay in [0, 1].
-        rate: the share of all images of the batch that fool the network.
-    """
-
-    change: Tensor
-    rate: float
-
-    def measures(self) -> dict[str, Any]:
-        """What is said of one image."""
-        return super().measures() | {"rate": self.rate}
 
 
 @own_draws
@@ -51,7 +33,7 @@ def universal_pgd(
     steps: int = 100,
     step_size: float | None = None,
     clip: float = 9.0,
-    batch: int = 32,
+    minibatch: int = 32,
     eight_bit: bool = True,
     seed: int = 0,
     on_progress: OnProgress | None = None,
@@ -76,20 +58,20 @@ def universal_pgd(
         step_size: the length of a step as a share of eps; by default 2.5 / steps.
         clip: the cross-entropy, in nats, from which on an image no longer counts. (Towards a target it falls to 0
             by itself.)
-        batch: images a step.
+        minibatch: images a step.
         eight_bit: judge the 8-bit picture, as a file holds it; the change is one of whole levels then.
         seed: of the order of the images.
         on_progress: called after every step with (steps done, steps in all).
 
     Raises:
-        CallError: for an eps outside (0, 1] (linf), the norm l1, steps or batch below 1, a step or a clip that is not
-            above 0, images not in [0, 1], classes that the network does not have, a target equal to the label, or a
+        CallError: for an eps outside (0, 1] (linf), the norm l1, steps or minibatch below 1, a step or a clip that is
+            not above 0, images not in [0, 1], classes that the network does not have, a target equal to the label, or a
             network of one output.
     """
     eps = radius(eps, norm)
     asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm)
     ball = ball_of(asked, eps, two_norms(norm))
-    passes = Passes(asked, counted("steps", steps), counted("batch", batch), seed, on_progress)
+    passes = Passes(asked, counted("steps", steps), counted("minibatch", minibatch), seed, on_progress)
     step_size = 2.5 / steps if step_size is None else step_size
     for name, value in (("step_size", step_size), ("clip", clip)):
         if not 0 < value < float("inf"):
@@ -102,7 +84,7 @@ def universal_pgd(
     shown = asked.shown(_added(asked.images, saved), everyone, ball)
     nobody = torch.zeros(len(everyone), dtype=torch.bool)
     told = {"eps": eps, "norm": norm, "steps": steps, "step_size": step_size}
-    told |= {"clip": clip, "batch": batch, "seed": seed}
+    told |= {"clip": clip, "minibatch": minibatch, "seed": seed}
     moved = Moved(exact, shown, nobody, passes.steps, passes.history)
     found = asked.result("universal-pgd", asked.parameters | told, moved)
     own = {f.name: getattr(found, f.name) for f in fields(found)}
