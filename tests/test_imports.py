@@ -25,7 +25,7 @@ LAYERS: dict[str, set[str]] = {
     "ascent": {"columns", "network", "gradient"},
     "quadrature": {"gradient"},
     "runs.record": {"network"},
-    "results": {"network", "runs.record", "runs.folder", "notebook"},
+    "results": {"columns", "network", "runs.record", "runs.folder", "notebook"},
     "methods": {"columns", "network", "gradient", "quadrature", "ascent", "pictures", "results", "runs.record"},
     "scoring": {"columns", "gradient", "methods", "network", "results"},
     "pictures": {"network"},

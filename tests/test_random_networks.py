@@ -30,19 +30,11 @@ from inward.methods.table import TABLE, Method
 from inward.network.graph import Graph
 from inward.network.modes import drawing
 from same import images, seeded, untouched
+from test_methods import ARGUMENTS
 
 SIZE = (9, 7)
 CPU = torch.device("cpu")
 ATTACKS = [row for row in TABLE if row.command == "attack"]
-FEW: dict[str, dict[str, Any]] = {
-    "targeted-attack": {"target": "class:2", "steps": 4},
-    **{name: {"eps": 0.2, "steps": 4} for name in ("pgd", "momentum-fgsm", "apgd")},
-    "deepfool": {"steps": 2},
-    "carlini-wagner": {"steps": 3, "searches": 2},
-    "fmn": {"steps": 3},
-    "square": {"eps": 0.2, "queries": 5},
-    "autoattack": {"eps": 0.2, "steps": 2, "queries": 3},
-}
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 
@@ -65,10 +57,10 @@ class Noisy(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.fc = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(6, 5)
+        self.second, self.fc = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(6, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv(x + 0.1 * torch.randn_like(x)).relu()
+        h = self.second(x + 0.1 * torch.randn_like(x)).relu()
         h = F.dropout(h, 0.3, training=True)
         return self.fc(10 * (h + 0.1 * torch.rand(h.shape, dtype=h.dtype)).mean((2, 3)))
 
@@ -181,7 +173,7 @@ def test_an_ascent_of_parameters_with_augmentations_and_penalties_climbs_it_too(
 
 
 def test_what_it_does_not_give_is_refused() -> None:
-    with pytest.raises(CallError, match="there is no path from it to the objective"):
+    with pytest.raises(CallError, match="does not depend on .second.: there is no path from it"):
         gradient(plain(), images(2, 3, *SIZE, dtype=torch.float64), Expected(ClassScore(1), 2), at="second")
     with pytest.raises(CallError, match="over 1 run of the network or more, not 0"):
         Expected(ClassScore(1), 0)
@@ -209,7 +201,7 @@ def test_every_draw_comes_from_the_seed_and_the_user_s_generator_stays(
     row: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, net, x = noisy_module(), noisy(), images(3, 3, *SIZE)
-    attack: Callable[..., Any] = functools.partial(row.function, net, x, **FEW.get(row.name, {}))
+    attack: Callable[..., Any] = functools.partial(row.function, net, x, **ARGUMENTS.get(row.name, {}))
     with untouched(module):
         first = attack().arrays()
     torch.rand(7)

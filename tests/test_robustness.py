@@ -417,7 +417,6 @@ def test_the_command_stops_and_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     ("options", "reason"),
     [
         (["--attack", "pdg"], "the nearest: pgd"),
-        (["--attack", "universal-pgd"], "no attack 'universal-pgd' to evaluate with"),
         (["--attack", "targeted-attack"], "there is no attack 'targeted-attack' to evaluate with"),
         (["--attack", "universal-pgd"], "universal-pgd changes all pictures together"),
         (["--attack", "fgsm", "--steps", "3"], "fgsm has no steps; leave out --steps"),

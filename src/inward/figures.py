@@ -172,21 +172,18 @@ def _(result: Patched) -> dict[str, Image.Image]:
 @figures.register
 def _(result: Driven) -> dict[str, Image.Image]:
     before, after, guided = result.images[0], result.adversarial[0], result.guide.shape[1] > 0
-    what = f"features of {result.record.parameters['at']}" if guided else result.record.parameters["objective"]
-    first, second = (f", answer: {named(result, answer)}" if answer else "" for answer in _both_answers(result))
-    ends = f"{percent(result.distance_left[0].item())} of the distance" if guided else f"{result.final[0].item():.4g}"
-    starts = "" if guided else f" {result.before[0].item():.4g}"
-    captions = (f"original: {what}{starts}{first}", f"changed: {ends}{second}")
+    told, left = result.record.parameters, percent(result.distance_left[0].item()) if guided else ""
+    was = "" if guided else f": {told['objective']} is {result.before[0].item():.4g}"
+    now = f": {left} of the distance at {told['at']} left" if guided else f": it is {result.final[0].item():.4g}"
+    pairs = ((result.answers_before[0], f"original{was}"), (result.answers[0], f"changed{now}"))
+    first, second = (f"{text}; answer: {named(result, answer)}" if answer else text for answer, text in pairs)
+    captions = (first, second)
     return {
         "comparison.png": draw.side_by_side(before, after, captions),
         "adversarial.png": draw.to_picture(after),
         "original.png": draw.to_picture(before),
         **({"guide.png": draw.to_picture(result.guide[0])} if guided else {}),
     }
-
-
-def _both_answers(result: Driven) -> tuple[str, str]:
-    return result.answers_before[0], result.answers[0]
 
 
 @figures.register

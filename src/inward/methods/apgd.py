@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inward.columns.constraints import Ball
 from inward.columns.objectives import Objective, TargetedDLR
-from inward.errors import CallError, InwardError
+from inward.errors import InwardError
 from inward.methods.attacked import Attacked, Classes, Norm, attacked, own_draws
 from inward.methods.course import Course, OnProgress, ball_of, counted, radius, two_norms
 from inward.methods.looked import look
@@ -78,7 +78,7 @@ def apgd(
             output, or of fewer than 3 (dlr) or 4 (targeted dlr).
     """
     eps = radius(eps, norm)
-    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm, eot=eot, seed=seed)
+    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm, eot=eot)
     counted("steps", steps)
     counted("restarts", restarts)
     objectives = climbed(asked, loss, counted("classes", classes))
@@ -93,12 +93,9 @@ def apgd(
 
 def climbed(asked: Attacked, loss: AutoLoss, classes: int) -> list[Objective]:
     """What is climbed, one after the other. Raises CallError for a loss that these classes do not have."""
-    count = asked.logits.shape[1]
-    least = {"dlr": 3 if asked.targets is None else 4, "targeted-dlr": 4}.get(loss, 2)
-    if count < least:
-        raise CallError(f"{loss} compares {least} logits, and this network has {count}; use loss='margin'")
     if loss != "targeted-dlr":
         return [asked.objective(loss)]
+    asked.check_classes(loss, 4)
     if asked.targets is not None:
         return [asked.objective("dlr")]
     ratios = (TargetedDLR(asked.labels, targets=tuple(goals)) for goals in next_classes(asked, classes).T.tolist())

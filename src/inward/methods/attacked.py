@@ -69,7 +69,6 @@ class Attacked:
         eight_bit: whether success is that of the 8-bit picture. The images are whole 8-bit levels then.
         eot: over how many runs of the network gradients and the logits of candidates are averaged.
         random: whether the network draws random numbers.
-        seed: of what it draws when the result is judged.
     """
 
     net: Network
@@ -82,7 +81,6 @@ class Attacked:
     notes: tuple[str, ...] = ()
     eot: int = 1
     random: bool = False
-    seed: int = 0
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -107,10 +105,16 @@ class Attacked:
         elif loss == "margin":
             found = self.lead
         elif loss == "dlr":
+            self.check_classes(loss, 3 if self.targets is None else 4)
             found = DLR(self.labels) if self.targets is None else TargetedDLR(self.labels, targets=self.targets)
         else:
             raise CallError(f"there is no loss '{loss}'; write cross-entropy, margin or dlr")
         return self.averaged(found)
+
+    def check_classes(self, loss: str, least: int) -> None:
+        """Raises CallError for a loss that compares more logits than there are."""
+        if (count := self.logits.shape[1]) < least:
+            raise CallError(f"{loss} compares {least} logits, and this network has {count}; use loss='margin'")
 
     def averaged(self, objective: Objective) -> Objective:
         """The objective over ``eot`` runs of the network."""
@@ -138,14 +142,14 @@ class Attacked:
         lead = self.lead.select(numbers.tolist())(Trace(self.net, images, {"class": logits}))
         return self.fooled(logits, numbers), lead.cpu()
 
-    def judged_at_last(self, images: Images, numbers: Tensor) -> tuple[Tensor, Scores]:
-        """The same for the result. A random network runs once, for each image alone, from a seed of its own.
+    def judged_at_last(self, images: Images, numbers: Tensor, seed: int) -> tuple[Tensor, Scores]:
+        """The same for the result. A random network runs once, for each image alone, from its own of the ``seed``.
 
         So what an attack was lucky with on its way does not count, and a saved picture is judged by the same draw.
         """
         if not self.random:
             return self.judged(images, numbers)
-        once, seeds, found = replace(self, eot=1), self.seeds(self.seed), []
+        once, seeds, found = replace(self, eot=1), self.seeds(seed), []
         for image, number in zip(images, numbers, strict=True):
             with drawing(seeds[number] ^ _JUDGED, self.net.device):
                 found.append(once.judged(image[None], number[None]))
@@ -170,11 +174,12 @@ class Attacked:
     ) -> Perturbation:
         """The result, judged anew. ``parameters`` are all of the method's."""
         everyone = torch.arange(len(self.images))
-        success, final = self.judged_at_last(moved.shown, everyone)
+        seed = parameters.get("seed", 0)
+        success, final = self.judged_at_last(moved.shown, everyone, seed)
         # That a random network was fooled once says nothing of this run.
         unrounded = success.clone() if self.random else success | moved.fooled
         if self.eight_bit and (unsure := (~unrounded).nonzero()[:, 0]).numel():
-            unrounded[unsure], _ = self.judged_at_last(moved.exact[unsure.to(self.images.device)], unsure)
+            unrounded[unsure], _ = self.judged_at_last(moved.exact[unsure.to(self.images.device)], unsure, seed)
         made = record(self.net, method, dict(parameters), {"images": self.images}, self.started, (*self.notes, *notes))
         return Perturbation(
             self.net,
@@ -235,7 +240,6 @@ def attacked(
     eps: float | None,
     norm: str,
     eot: int = 1,
-    seed: int = 0,
 ) -> Attacked:
     """The frame of an attack within an eps of a norm (``eps`` None: the smallest change is looked for).
 
@@ -261,7 +265,7 @@ def attacked(
             if own == goal:
                 raise CallError(f"the target class:{goal} is the label itself; name another class")
     notes = (*notes, *told)
-    return Attacked(net, images, logits, labels, targets, eight_bit_judge, started, notes, eot, random, seed)
+    return Attacked(net, images, logits, labels, targets, eight_bit_judge, started, notes, eot, random)
 
 
 @torch.no_grad()
@@ -339,10 +343,10 @@ def judged_again(result: Perturbation, images: Images, adversarial: Images) -> d
     net, aimed = result.net, bool(result.targets[0])
     labels = classes_of(net, result.labels, size)
     targets = classes_of(net, result.targets, size) if aimed else None
+    # As for a random network; another answers the same.
+    asked = Attacked(net, images, images.new_empty(0), labels, targets, True, 0.0, random=True)
     seed = result.record.parameters.get("seed", 0)
-    # One run from the same seed, as for a random network; another answers the same.
-    asked = Attacked(net, images, images.new_empty(0), labels, targets, True, 0.0, random=True, seed=seed)
-    success, final = asked.judged_at_last(adversarial, torch.arange(len(images)))
+    success, final = asked.judged_at_last(adversarial, torch.arange(len(images)), seed)
     return {"success": success, "final": final, **distances(images, adversarial, whole=True)}
 
 

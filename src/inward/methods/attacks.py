@@ -65,7 +65,7 @@ def fgsm(
             have, a target equal to the label, a network of one output, or an eot below 1.
     """
     eps = EPS.get(norm, 0.0) if eps is None else eps
-    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm, eot=eot, seed=seed)
+    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm, eot=eot)
     far = filled(eps) if norm == "l1" else None
     climb = Climb(asked.objective(loss), Ball(asked.images, eps, P[norm]), 1, eps, stop=stop, step=far)
     moved = climb.run(asked, on_pass=on_pass)
@@ -128,7 +128,7 @@ def pgd(
     """
     eps = EPS.get(norm, 0.0) if eps is None else eps
     step_size = 2.5 / max(1, steps) if step_size is None else step_size
-    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm, eot=eot, seed=seed)
+    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm, eot=eot)
     climb = Climb(
         asked.objective(loss),
         Ball(asked.images, eps, P[norm]),
@@ -194,7 +194,7 @@ def momentum_fgsm(
     """
     eps = EPS.get(norm, 0.0) if eps is None else eps
     step_size = 1 / max(1, steps) if step_size is None else step_size
-    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm, eot=eot, seed=seed)
+    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm, eot=eot)
     if norm == "l1":
         raise CallError("momentum has no norm l1 here; write linf or l2, or use pgd")
     if not (decay >= 0 and math.isfinite(decay)):

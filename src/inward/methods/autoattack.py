@@ -81,7 +81,7 @@ def autoattack(
             [0, 1], classes that the network does not have, or a network of one output.
     """
     eps = radius(eps, norm)
-    asked = attacked(net, images, label, None, eight_bit_judge=eight_bit, eps=eps, norm=norm, eot=eot, seed=seed)
+    asked = attacked(net, images, label, None, eight_bit_judge=eight_bit, eps=eps, norm=norm, eot=eot)
     stages = _stages(asked, counted("steps", steps), counted("classes", classes), counted("queries", queries), seed)
     passes = sum(stage.passes for stage in stages)
     course = Course(asked, ball_of(asked, eps, two_norms(norm)), passes, on_progress=on_progress)

@@ -85,7 +85,7 @@ def feature_attack(
     images, eight_bit, notes = framed(net, images, eight_bit_judge=eight_bit, eps=eps, norm=norm)
     asked = _asked(net, images, objective, guide, at)
     before = _start(net, images, asked)
-    frame = Attacked(net, images, images.new_empty(0), (), None, eight_bit, started, notes, seed=seed)
+    frame = Attacked(net, images, images.new_empty(0), (), None, eight_bit, started, notes)
     ball, length = Ball(images, eps, P[norm]), step_length(step_size) * eps
     climb = Climb(asked.objective, ball, steps, length, random_start=random_start, stop=False)
     shown, history = _best_of(frame, climb, before, restarts, seed, on_pass)

@@ -69,7 +69,7 @@ def square(
             a network of one output.
     """
     eps = radius(eps, norm)
-    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm, seed=seed)
+    asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm)
     counted("queries", queries)
     counted("restarts", restarts)
     if not 0 < share <= 1:
