@@ -29,7 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "methods": {"columns", "network", "gradient", "quadrature", "ascent", "pictures", "results", "runs.record"},
     "scoring": {"columns", "gradient", "methods", "network", "results"},
     "pictures": {"network"},
-    "studies": {"draw", "methods", "network", "pictures", "results"},
+    "studies": {"columns", "draw", "gradient", "methods", "network", "pictures", "results"},
     "draw": set(),
     "nets": set(),
     "figures": {"draw", "network", "results"},
