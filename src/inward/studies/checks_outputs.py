@@ -73,8 +73,8 @@ def randomness(of: Examined) -> Finding:
         worst <= _limit(of, _AGAIN),
         worst,
         told,
-        "A step along one draw of the gradient, and a success at one draw, say little of a random network. Attack the "
-        "mean over draws (expectation over transformations), and judge by several draws.",
+        "A step along one draw of the gradient, and a success at one draw, say little of a random network. Average "
+        "gradients over runs (expectation over transformation), --eot 20.",
     )
 
 

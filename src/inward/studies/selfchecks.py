@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from inward.errors import CallError, InwardError
 from inward.methods.attacked import EPS, Norm, attacked
 from inward.methods.course import OnProgress
+from inward.network.modes import drawing
 from inward.network.network import Network
 from inward.studies import checks_attacks, checks_gradients, checks_outputs
 from inward.studies.checks_attacks import Attacks
@@ -55,15 +55,13 @@ def self_checks(
         on_progress: called with (checks done, checks in all).
 
     Raises:
-        CallError: for an eps outside (0, 1] (linf), images not in [0, 1], as many labels as there are no images,
+        CallError: for an eps outside (0, 1] (linf), images not in [0, 1], another number of labels than of images,
             classes that the network does not have, a network of one output, or other classes of ``transfer``.
     """
     if len(labels) != len(images):
         raise CallError(f"there are {len(labels)} labels for {len(images)} images; give one an image")
     some, own = images[:IMAGES], [int(one) for one in labels[:IMAGES]]
-    devices = [net.device] if net.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    with drawing(seed, net.device):
         eps = EPS.get(norm, 0.0) if eps is None else eps
         asked = attacked(net, some, own, None, eight_bit_judge=False, eps=eps, norm=norm)
         checks = _checks(Examined(asked, eps, norm, seed), transfer)
