@@ -173,7 +173,7 @@ def test_an_ascent_of_parameters_with_augmentations_and_penalties_climbs_it_too(
 
 
 def test_what_it_does_not_give_is_refused() -> None:
-    with pytest.raises(CallError, match="does not depend on .second.: there is no path from it"):
+    with pytest.raises(CallError, match=r"does not depend on .second.: there is no path from it"):
         gradient(plain(), images(2, 3, *SIZE, dtype=torch.float64), Expected(ClassScore(1), 2), at="second")
     with pytest.raises(CallError, match="over 1 run of the network or more, not 0"):
         Expected(ClassScore(1), 0)
