@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from helpers import conv_net, digits, inward, network
-from inward.methods.table import TABLE, Method
+from inward.methods.method import Method
+from inward.methods.table import TABLE
 from inward.network.graph import Graph
 from same import images
 from test_methods import ARGUMENTS

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 import inward
 from helpers import Dead, conv_net, network
-from inward.methods.table import TABLE, Method
+from inward.methods.method import Method
+from inward.methods.table import TABLE
 from inward.network import Network
 from inward.network.graph import Graph
 from inward.results import Attribution, Perturbation, Result

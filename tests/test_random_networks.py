@@ -26,7 +26,8 @@ from inward.columns.penalties import L2
 from inward.columns.steps import adam
 from inward.gradient import gradient
 from inward.methods.looked import look
-from inward.methods.table import TABLE, Method
+from inward.methods.method import Method
+from inward.methods.table import TABLE
 from inward.network.graph import Graph
 from inward.network.modes import drawing
 from same import images, seeded, untouched

@@ -19,8 +19,9 @@ from inward.columns.objectives import Channel, ClassScore
 from inward.errors import CallError
 from inward.gradient import gradient, keys_of, trace_for
 from inward.methods import recipe
+from inward.methods.method import Method
 from inward.methods.recipe import batches_of, is_sum, names_of, picture_seed, planned, summed
-from inward.methods.table import TABLE, Method
+from inward.methods.table import TABLE
 from inward.methods.visualize import visualize
 from inward.network import Network
 from inward.runs.folder import manifest_of

@@ -20,8 +20,8 @@ from inward.ascent import OnPass, Pass
 from inward.draw.atlas import Tile, atlas_page
 from inward.draw.saving import write_whole
 from inward.errors import CallError, InwardError
+from inward.methods.method import Method
 from inward.methods.recipe import batches_of, names_of, planned, summed
-from inward.methods.table import Method
 from inward.network.network import Network
 from inward.results import Result
 from inward.runs.film import Filming

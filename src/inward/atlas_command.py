@@ -14,7 +14,7 @@ from rich.progress import Progress
 from inward.ascent import Pass
 from inward.atlas import PAGE, Atlas, Made
 from inward.errors import CallError
-from inward.methods.table import Method
+from inward.methods.method import Method
 from inward.options import Shared
 from inward.results import describe
 from inward.studies.activations import load

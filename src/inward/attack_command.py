@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from inward.errors import CallError
+from inward.methods.method import Method
 from inward.methods.smallest import Smallest, smallest_eps
-from inward.methods.table import Method
 from inward.network.network import Network
 from inward.results import Perturbation
 from inward.types import Images

@@ -15,7 +15,8 @@ from inward.attack_command import attack_options, searching
 from inward.columns.objectives import Objective
 from inward.errors import CallError
 from inward.explain_command import explain_options, run_all, run_one
-from inward.methods.table import TABLE, Method
+from inward.methods.method import Method
+from inward.methods.table import TABLE
 from inward.network.address import nearest
 from inward.options import Shared, as_number, as_whole
 from inward.results import Attribution, Perturbation

@@ -17,7 +17,8 @@ from rich.table import Table
 
 from inward.errors import CallError
 from inward.methods.attacked import EPS
-from inward.methods.table import TABLE, Method
+from inward.methods.method import Method
+from inward.methods.table import TABLE
 from inward.network.address import nearest
 from inward.network.network import Network
 from inward.options import Shared, as_number, as_numbers, as_whole

@@ -20,8 +20,8 @@ from inward.atlas import unique_names
 from inward.errors import CallError, InwardError, Unconverged
 from inward.figures import caption, cell
 from inward.methods.explained import explained
+from inward.methods.method import Method
 from inward.methods.recipe import is_sum
-from inward.methods.table import Method
 from inward.network.network import Network
 from inward.options import Shared
 from inward.pictures import find, read, size_of

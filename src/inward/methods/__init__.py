@@ -1,5 +1,6 @@
 """The methods, one file a family, and the one table of them."""
 
-from inward.methods.table import TABLE, Method
+from inward.methods.method import Method
+from inward.methods.table import TABLE
 
 __all__ = ["TABLE", "Method"]

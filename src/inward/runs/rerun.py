@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from inward.errors import CallError, InwardError
-from inward.methods.table import Method, by_name
+from inward.methods.method import Method
+from inward.methods.table import by_name
 from inward.network.load import load, source_sha256
 from inward.network.network import Network
 from inward.results import Result
