@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks import attribution, visualization
+from benchmarks import attacks, attribution, visualization
 from benchmarks.measure import Contest
 from inward import Network
 from inward.ascent import Row, ascend
@@ -99,6 +99,7 @@ def visualization_step() -> tuple[Callable[[], object], Callable[[], object]]:
 CONTESTS = (
     *visualization.CONTESTS,
     *attribution.CONTESTS,
+    *attacks.CONTESTS,
     Contest(
         name="capture",
         question="Activations of layer1 of ResNet-50, 8 images of 224 x 224",
