@@ -22,7 +22,7 @@ from foolbox.models.pytorch import PyTorchModel
 from torch import Tensor, nn
 
 from benchmarks.shared import DATA, load_file, photographs
-from inward import Network, autoattack, carlini_wagner, deepfool, fmn
+from inward import Network, autoattack, carlini_wagner, ddn, deepfool, fmn
 from inward.network.load import import_torchvision
 from inward.results import Perturbation
 from tests.trained import network, shown, trained
@@ -153,15 +153,8 @@ CONTESTS = (
             "torchattacks CW": _torchattacks("CW", steps=SEARCHES * STEPS),
         },
     ),
-    Contest(
-        "fmn",
-        "l2",
-        _ours(fmn, norm="l2"),
-        {
-            "foolbox DDNAttack": _foolbox("DDNAttack", steps=100),
-            "foolbox L2FMNAttack": _foolbox("L2FMNAttack", steps=100),
-        },
-    ),
+    Contest("ddn", "l2", _ours(ddn), {"foolbox DDNAttack": _foolbox("DDNAttack", steps=100)}),
+    Contest("fmn", "l2", _ours(fmn, norm="l2"), {"foolbox L2FMNAttack": _foolbox("L2FMNAttack", steps=100)}),
     Contest("fmn", "linf", _ours(fmn, norm="linf"), {"foolbox LInfFMNAttack": _foolbox("LInfFMNAttack", steps=100)}),
     Contest("fmn", "l1", _ours(fmn, norm="l1"), {"foolbox L1FMNAttack": _foolbox("L1FMNAttack", steps=100)}),
 )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from helpers import network
 from inward import Network
 from inward.methods.carlini_wagner import carlini_wagner
+from inward.methods.ddn import ddn
 from inward.methods.deepfool import deepfool
 from inward.methods.fab import fab
 from inward.methods.fast_minimum import fmn
@@ -30,6 +31,7 @@ ATTACKS: dict[str, Callable[..., Perturbation]] = {
     "fab-linf": lambda *args, **options: fab(*args, **{"steps": 15, "restarts": 2} | options),
     "fab-l2": lambda *args, **options: fab(*args, norm="l2", **{"steps": 15} | options),
     "fab-l1": lambda *args, **options: fab(*args, norm="l1", **{"steps": 15} | options),
+    "ddn": lambda *args, **options: ddn(*args, **{"steps": 20} | options),
     "fmn": lambda *args, **options: fmn(*args, **{"steps": 20} | options),
     "fmn-linf": lambda *args, **options: fmn(*args, norm="linf", **{"steps": 20} | options),
     "fmn-l1": lambda *args, **options: fmn(*args, norm="l1", **{"steps": 20} | options),

@@ -35,6 +35,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "deepfool": {"steps": 2},
     "carlini-wagner": {"steps": 3, "searches": 2},
     "fmn": {"steps": 3},
+    "ddn": {"steps": 3},
     "fab": {"steps": 3, "restarts": 2},
     "apgd": {"eps": 2 / 255, "steps": 3},
     "square": {"eps": 2 / 255, "queries": 5},

@@ -15,6 +15,7 @@ from inward.methods.cam import grad_cam, grad_cam_plus_plus, layer_cam
 from inward.methods.carlini_wagner import carlini_wagner
 from inward.methods.class_visualization import class_visualization
 from inward.methods.conductance import conductance, neuron_conductance
+from inward.methods.ddn import ddn
 from inward.methods.deepfool import deepfool
 from inward.methods.deeplift import deeplift
 from inward.methods.expected_gradients import expected_gradients
@@ -63,6 +64,7 @@ __all__ = [
     "carlini_wagner",
     "class_visualization",
     "conductance",
+    "ddn",
     "deconvnet",
     "deepfool",
     "deeplift",

@@ -45,8 +45,8 @@ def fmn(
     Pintor, Roli, Brendel and Biggio, "Fast minimum-norm adversarial attacks through adaptive norm constraints",
     2021. Until an image first fools the network, eps is as large as it would have to be, were the network linear;
     from then on it shrinks by the share gamma where the image fools and grows by it where not. Both gamma and the
-    steps fall along a cosine, and the nearest picture that fools is kept. (In l2, decoupled direction and norm, DDN,
-    of Rony et al. 2019 is of the same kind, but begins at an eps of 1 whatever the network.)
+    steps fall along a cosine, and the nearest picture that fools is kept. (In l2, :func:`ddn` is of the same kind, but
+    begins at an eps of 1 whatever the network.)
 
     Args:
         net: the network.

@@ -7,6 +7,7 @@ from inward.methods.attacks import fgsm, momentum_fgsm, pgd, targeted_attack
 from inward.methods.autoattack import autoattack
 from inward.methods.blur import blur
 from inward.methods.carlini_wagner import carlini_wagner
+from inward.methods.ddn import ddn
 from inward.methods.deepfool import deepfool
 from inward.methods.fab import fab
 from inward.methods.fast_minimum import fmn
@@ -73,6 +74,15 @@ ATTACK: tuple[Method, ...] = (
         returns=Perturbation,
         question="What is the smallest l2 change that fools it, whatever it costs to find?",
         paper="Carlini and Wagner 2016, arXiv:1608.04644",
+    ),
+    Method(
+        name="ddn",
+        command="attack",
+        function=ddn,
+        takes="images",
+        returns=Perturbation,
+        question="What is the smallest l2 change that fools it, found in a few passes?",
+        paper="Rony, Hafemann, Oliveira, Ben Ayed, Sabourin and Granger 2018, arXiv:1811.09600",
     ),
     Method(
         name="fmn",
