@@ -38,6 +38,8 @@ def check(net: Network, images: Tensor) -> None:
     assert (exact.measured["error"] < TOLERANCE).all()
 
 
+# Thousands of gradients: more than ten minutes where others work on the same cores.
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     ("spec", "weights", "size"),
     [

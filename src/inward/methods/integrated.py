@@ -50,8 +50,8 @@ def integrated_gradients(
     By default the integral is as exact as ``tolerance`` says: a rule of Gauss, Legendre and Lobatto
     on sub-intervals, each with its own error, the worst halved until the sum of their absolute values
     is within the tolerance. (The signed error of the whole can be small by luck.) The paper asks
-    for completeness within 0.05; 0.02 leaves a whole that is missed by less than 0.01 as a rule. On
-    Inception v1 it took 65 to 299 gradients for each of eight photographs, far below the limit.
+    for completeness within 0.05; 0.02 left a whole that is missed by less than 0.01 on each of twenty
+    photographs with Inception v1, after 182 gradients on average and 683 at the most.
 
     Args:
         net: the network.
