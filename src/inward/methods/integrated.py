@@ -51,7 +51,8 @@ def integrated_gradients(
     on sub-intervals, each with its own error, the worst halved until the sum of their absolute values
     is within the tolerance. (The signed error of the whole can be small by luck.) The paper asks
     for completeness within 0.05; 0.02 left a whole that is missed by less than 0.01 on each of twenty
-    photographs with Inception v1, after 182 gradients on average and 683 at the most.
+    photographs with Inception v1 (0.013 with SqueezeNet), after 182 (68) gradients on average and 683
+    (142) at the most, so that the limit was never met.
 
     Args:
         net: the network.
