@@ -76,7 +76,7 @@ def squeezenet(count: int = 32) -> Subject:
     whole = nn.Sequential(_Shown(), module).eval()
     images = photographs(Network.of(whole, size=227), count)
     labels = whole(images).argmax(1)
-    return _right("squeezenet", whole, images, labels, [("linf", 0.25 / 255)], count, 8)
+    return _right("squeezenet", whole, images, labels, [("linf", 0.25 / 255)], count, 4)
 
 
 def _right(

@@ -205,11 +205,11 @@ def told(name: str, module: nn.Module) -> dict[str, Any]:
     """How a network was made, and what it does on 10,000 test images, and under PGD-40 on the first 1000."""
     images, labels = shown(name, 10_000)
     training = TRAININGS[name]
-    own = {f.name: getattr(training, f.name) for f in fields(training) if f.name not in ("build", "data")}
+    own = {f.name: getattr(training, f.name) for f in fields(training) if f.name not in ("build", "data", "eps")}
     return {
         "training": own,
         "right_of_10000": correct(module, images, labels),
-        "eps": EPS[name],
+        "eps": round(EPS[name], 6),
         "withstand_pgd40_of_1000": withstood(module, images[:1000], labels[:1000], EPS[name]),
     }
 
@@ -232,7 +232,8 @@ def keep(name: str, module: nn.Module) -> None:
     save_file(half, WEIGHTS / f"{name}.safetensors")
     figures = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {}
     figures[name] = told(name, module)
-    FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    ordered = {other: figures[other] for other in TRAININGS if other in figures}
+    FIGURES.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
