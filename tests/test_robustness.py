@@ -381,6 +381,12 @@ def test_the_command(tmp_path: Path) -> None:
     assert clean >= small > large
     assert f"{clean:.1%}" in said.out
     assert json.loads((tmp_path / "e" / "manifest.json").read_text())["attack"] == "pgd"
+    checks = {one["name"]: one for one in told["self_checks"]}
+    assert len(checks) == 14
+    assert checks["normalization"]["measured"] == clean
+    for name, one in checks.items():
+        assert one["ok"] is True, name
+        assert f"ok    {name}: {one['told']}\n" in said.out
 
 
 def test_the_command_stops_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,7 +394,7 @@ def test_the_command_stops_and_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
 
     data = load_digits()
     np.savez(tmp_path / "d.npz", images=(data.images[:24] * 15.9375).astype("uint8"), labels=data.target[:24])
-    options = [*digits(), tmp_path / "d.npz", "--steps", "3", "--accuracy", "0.5", "--batch", "8"]
+    options = [*digits(), tmp_path / "d.npz", "--steps", "3", "--accuracy", "0.5", "--batch", "8", "--no-checks"]
     whole = command("evaluate", *options, "--out", tmp_path / "whole")
     assert whole.status == 0
     told = json.loads((tmp_path / "whole" / "report.json").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from inward.methods.attacked import attacked
 from inward.methods.looked import look
 from inward.nets.digits import digits
 from inward.studies import checks_attacks, checks_outputs
+from inward.studies.accuracy import Judged, Robustness
 from inward.studies.checks_attacks import Attacks, of_autoattack
 from inward.studies.checks_gradients import vanished
 from inward.studies.examined import Examined, Finding
-from inward.studies.selfchecks import lines, report, self_checks
+from inward.studies.in_memory import InMemory
+from inward.studies.selfchecks import checked, lines, report, self_checks
 from same import images, untouched
 
 pytestmark = [pytest.mark.usefixtures("single_thread"), pytest.mark.filterwarnings("ignore::inward.InwardWarning")]
@@ -340,6 +343,31 @@ def test_autoattack_has_the_black_box_in_its_result() -> None:
     # 3 of 199 are fewer than one in fifty.
     assert of_autoattack(["apgd-ce"] * 196 + ["square"] * 3).ok is True
     assert of_autoattack(["apgd-ce"] * 96 + ["square"] * 3).ok is False
+
+
+def test_an_evaluation_is_checked_all_over_its_data(net: Network, data: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    x, y = (torch.cat([one[:2]] * 64 + [one[:1]] * 72) for one in data)
+    rows = [Judged(str(i), int(y[i]), int(y[i])) for i in range(len(y))]
+    fell = {0: (0.0, ""), 1: (0.05, "square"), 2: (0.1, "square"), 3: (0.1, "apgd-ce"), 4: (0.2, "square")}
+    rows = [replace(row, fell=fell[i][0], by=fell[i][1]) if i in fell else row for i, row in enumerate(rows)]
+    (tmp_path / "report.json").write_text('{"images": 200}')
+    evaluated = Robustness((0.05, 0.1, 0.2), tuple(rows), "linf")
+    seen: list[Sequence[int]] = []
+
+    class Some(InMemory):
+        def images(self, numbers: Sequence[int]) -> Tensor:
+            seen.append(list(numbers))
+            return super().images(numbers)
+
+    some = Some(x, tuple(y.tolist()), 1)
+    found = checked(net, some, evaluated, eps=0.1, folder=tmp_path)
+    assert seen == [[i * 200 // 64 for i in range(64)]]
+    # 200 images, the first of them wrong; of those that withstood the others, two of 198 fell to squares by 0.1.
+    by = named(found)["black box"]
+    assert (by.ok, by.measured) == (True, 2)
+    assert "of 198 images" in by.told
+    told = json.loads((tmp_path / "report.json").read_text())
+    assert told == {"images": 200, "self_checks": report(found)}
 
 
 def test_no_more_images_are_looked_at_than_said(net: Network, data: tuple[Tensor, Tensor]) -> None:

@@ -23,7 +23,9 @@ from inward.network.address import nearest
 from inward.network.network import Network
 from inward.options import Shared, as_number, as_numbers, as_whole
 from inward.studies.accuracy import Crossing, Robustness, told_eps
+from inward.studies.examined import Finding
 from inward.studies.robustness import OnBatch, eps_at, evaluate
+from inward.studies.selfchecks import checked, lines
 from inward.terminal import answer, progress_bar
 
 _ATTACK = Group("Attack", sort_key=10)
@@ -61,6 +63,7 @@ def evaluate_command(
     restarts: Annotated[int | None, Parameter(group=_ATTACK, converter=as_whole)] = None,
     eot: Annotated[int | None, Parameter(group=_ATTACK, converter=as_whole)] = None,
     eight_bit: Annotated[bool, Parameter(group=_ATTACK)] = True,
+    checks: bool = True,
     batch: Annotated[int, Parameter(converter=as_whole)] = 0,
     out: Path = Path("inward-evaluation"),
     shared: Shared = Shared(),
@@ -86,6 +89,7 @@ def evaluate_command(
         restarts: how often to begin anew with the pictures that withstood; by default the attack's own.
         eot: runs over which each gradient is averaged, for networks that draw random numbers; by default 1.
         eight_bit: judge the 8-bit picture, rounded towards the original, as a file holds it.
+        checks: look for what makes the figure doubtful, such as masked gradients, on 64 of the pictures.
         batch: pictures at once; 0: as many as there is memory for.
         out: the folder of the evaluation.
         shared: how the network is made.
@@ -105,6 +109,7 @@ def evaluate_command(
                 found = evaluate(net, data, watched, eps or (EPS[norm],), **told)
             else:
                 found = eps_at(net, data, watched, accuracy, most=eps[0] if eps else None, **told)
+            findings = _checked(net, data, found, bar, out, shared.seed) if checks else ()
         except KeyboardInterrupt:
             bar.stop()
             print(f"inward: stopped; the same command goes on from what {out} holds", file=sys.stderr)
@@ -117,7 +122,24 @@ def evaluate_command(
         print(_sentence(found))
     else:
         _print(found, net, unrounded=eight_bit)
+    for line in lines(findings):
+        print(line)
     return 0
+
+
+def _checked(
+    net: Network, data: Path, found: Robustness | Crossing, bar: Progress, out: Path, seed: int
+) -> tuple[Finding, ...]:
+    """Self-checks at the largest eps; of a search at the one that was found, where there is one."""
+    crossing = isinstance(found, Crossing)
+    robustness = found.robustness if crossing else found
+    eps = found.eps if crossing and math.isfinite(found.eps) else robustness.eps[-1]
+    task = bar.add_task("self-checks", total=None)
+
+    def tell(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+
+    return checked(net, data, robustness, eps=eps, folder=out, seed=seed, on_progress=tell)
 
 
 def _outer(name: str, norm: str, bar: Progress) -> OnBatch:

@@ -69,6 +69,10 @@ class Kept:
         if curve is not None:
             draw.save_png(curve, self._folder / CURVE)
 
+    def add(self, name: str, value: object) -> None:
+        """A further entry of the report, which is there."""
+        self._write(REPORT, self._read(REPORT) | {name: value})
+
     def _write(self, name: str, value: object) -> None:
         write_whole((json.dumps(value, indent=1) + "\n").encode(), self._folder / name)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -19,9 +20,12 @@ from inward.methods.course import OnProgress
 from inward.network.modes import drawing
 from inward.network.network import Network
 from inward.studies import checks_attacks, checks_gradients, checks_outputs
+from inward.studies.accuracy import Judged, Robustness
 from inward.studies.checks_attacks import Attacks
 from inward.studies.checks_gradients import Gradients
+from inward.studies.evaluation import Kept
 from inward.studies.examined import Examined, Finding
+from inward.studies.in_memory import Data, examples
 from inward.types import Images
 
 IMAGES = 64
@@ -71,6 +75,52 @@ def self_checks(
             if on_progress is not None:
                 on_progress(len(found), len(checks))
     return tuple(found)
+
+
+def checked(
+    net: Network,
+    data: Data,
+    found: Robustness,
+    *,
+    eps: float,
+    folder: str | Path | None = None,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+) -> tuple[Finding, ...]:
+    """Self-checks of an evaluation, on images from all over its data.
+
+    Args:
+        net: the network.
+        data: what was evaluated on.
+        found: what was found; of an AutoAttack the black box is read off it.
+        eps: of the attacks, as for :func:`self_checks`.
+        folder: of the evaluation, whose ``report.json`` gets the findings as ``self_checks``.
+        seed: of all that is random.
+        on_progress: called with (checks done, checks in all).
+
+    Raises:
+        CallError: as :func:`self_checks`.
+        InwardError: for a file that is no picture.
+    """
+    of = examples(data, net)
+    some = min(len(of.labels), IMAGES)
+    numbers = [i * len(of.labels) // some for i in range(some)]
+    images, labels = of.images(numbers).to(net.device, net.dtype), [of.labels[i] for i in numbers]
+    norm = cast("Norm", found.norm)
+    findings = self_checks(net, images, labels, eps=eps, norm=norm, seed=seed, on_progress=on_progress)
+    if found.by(eps):
+        known = checks_attacks.of_autoattack([_by(one, eps) for one in found.images])
+        findings = tuple(known if one.name == known.name else one for one in findings)
+    if folder is not None:
+        Kept(Path(folder), {}).add("self_checks", report(findings))
+    return findings
+
+
+def _by(one: Judged, eps: float) -> str:
+    """Which attack of a sequence fooled an image within eps, as the sequence's result tells it."""
+    if one.fell == 0:
+        return "clean"
+    return one.by if one.fell is not None and one.fell <= eps else ""
 
 
 def _checks(of: Examined, transfer: Network | None) -> dict[str, Callable[[], Finding]]:
