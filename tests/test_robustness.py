@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,16 +17,14 @@ from PIL import Image
 from torch import Tensor
 
 import inward
-from helpers import conv_net, digits, network
-from helpers import inward as command
+from helpers import conv_net, network
 from inward import CallError, InwardError, Network, pgd
 from inward.methods import smallest
 from inward.methods.smallest import Grid
-from inward.methods.table import TABLE
 from inward.results import Perturbation
 from inward.studies.accuracy import Judged, Robustness, curve, told_eps, wilson
 from inward.studies.labeled import Files, Labeled, labeled
-from inward.studies.robustness import _Run, eps_at, evaluate
+from inward.studies.robustness import eps_at, evaluate
 from lettered import listened, tidy
 
 SIZE = (9, 7)
@@ -358,86 +354,3 @@ def test_labels_of_the_curve_do_not_touch(monkeypatch: pytest.MonkeyPatch) -> No
     assert "eps (linf), in 8-bit levels" in texts
     assert "0.0% at 32/255" in texts
     assert tidy(written, picture)
-
-
-# The command
-
-
-def test_the_command(tmp_path: Path) -> None:
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    for i in range(12):
-        place = tmp_path / "data" / str(data.target[i]) / f"{i}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((data.images[i] * 15.9375).astype("uint8")).save(place)
-    options = ["--attack", "pgd", "--steps", "5", "--eps", "0.02", "0.3", "--out", str(tmp_path / "e")]
-    said = command("evaluate", *digits(), tmp_path / "data", *options)
-    assert said.status == 0
-    assert str(tmp_path / "e") in said.out
-    told = json.loads((tmp_path / "e" / "report.json").read_text())
-    assert told["images"] == 12
-    clean, small, large = (row["accuracy"] for row in told["curve"])
-    assert clean >= small > large
-    assert f"{clean:.1%}" in said.out
-    assert json.loads((tmp_path / "e" / "manifest.json").read_text())["attack"] == "pgd"
-    checks = {one["name"]: one for one in told["self_checks"]}
-    assert len(checks) == 14
-    assert checks["normalization"]["measured"] == clean
-    for name, one in checks.items():
-        assert one["ok"] is True, name
-        assert f"ok    {name}: {one['told']}\n" in said.out
-
-
-def test_the_command_stops_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    np.savez(tmp_path / "d.npz", images=(data.images[:24] * 15.9375).astype("uint8"), labels=data.target[:24])
-    options = [*digits(), tmp_path / "d.npz", "--steps", "3", "--accuracy", "0.5", "--batch", "8", "--no-checks"]
-    whole = command("evaluate", *options, "--out", tmp_path / "whole")
-    assert whole.status == 0
-    told = json.loads((tmp_path / "whole" / "report.json").read_text())
-    assert f"down to 50.0% at eps {told_eps(told['crossing']['eps'], 'linf')} (95 %: " in whole.out
-    calls: list[int] = []
-    plain = _Run._attacked
-
-    def interrupted(self: Any, number: int, numbers: list[int]) -> int:
-        calls.append(number)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return plain(self, number, numbers)
-
-    monkeypatch.setattr(_Run, "_attacked", interrupted)
-    stopped = command("evaluate", *options, "--out", tmp_path / "e")
-    assert stopped.status == 130
-    assert "the same command goes on from what" in stopped.err
-    assert not (tmp_path / "e" / "report.json").exists()
-    assert command("evaluate", *options, "--out", tmp_path / "e").status == 0
-    assert json.loads((tmp_path / "e" / "report.json").read_text()) == told
-    refused = command("evaluate", *options, "--eps", "0.1", "0.2", "--out", tmp_path / "f")
-    assert "with --accuracy, --eps is the largest that is tried, and 2 were given" in refused.err
-
-
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        (["--attack", "pdg"], "the nearest: pgd"),
-        (["--attack", "targeted-attack"], "there is no attack 'targeted-attack' to evaluate with"),
-        (["--attack", "universal-pgd"], "universal-pgd changes all pictures together"),
-        (["--attack", "fgsm", "--steps", "3"], "fgsm has no steps; leave out --steps"),
-        (["--eps", "2"], "at most 1"),
-    ],
-    ids=str,
-)
-def test_senseless_commands_are_one_sentence(tmp_path: Path, options: list[str], reason: str) -> None:
-    picture(tmp_path / "data" / "3" / "a.png", 1)
-    said = command("evaluate", *digits(), tmp_path / "data", *options, "--out", tmp_path / "e")
-    assert said.status == 2
-    assert reason in said.err
-    assert said.err.count("\n") == 1
-
-
-def test_every_attack_within_an_eps_can_be_evaluated_with() -> None:
-    able = [r for r in TABLE if r.command == "attack" and "eps" in inspect.signature(r.function).parameters]
-    assert {"fgsm", "pgd", "momentum-fgsm"} <= {row.name for row in able}
