@@ -13,6 +13,7 @@ from helpers import conv_net, network
 from inward import CallError, Network, pgd
 from inward.methods.apgd import apgd
 from inward.methods.autoattack import autoattack
+from inward.studies.checks_attacks import of_autoattack
 from same import images, untouched
 
 SIZE = (9, 7)
@@ -177,3 +178,14 @@ def test_senseless_calls_are_refused(net: Network, x: Tensor) -> None:
     ):
         with pytest.raises(CallError, match=reason):
             autoattack(net, x, **options)  # type: ignore[arg-type]
+
+
+def test_its_stages_tell_whether_gradients_are_masked() -> None:
+    by = ["clean", "apgd-ce", *["square"] * 2, *[""] * 3, "fab-t"]
+    found = of_autoattack(by)
+    assert (found.ok, found.measured) == (False, 2)
+    assert found.told == "of 5 images that withstood the attacks by gradients, the Square attack fooled 2"
+    assert of_autoattack(["apgd-ce"] * 9 + ["square"]).ok is True
+    # 3 of 199 are fewer than one in fifty.
+    assert of_autoattack(["apgd-ce"] * 196 + ["square"] * 3).ok is True
+    assert of_autoattack(["apgd-ce"] * 96 + ["square"] * 3).ok is False

@@ -175,7 +175,7 @@ def test_the_grid_holds_what_it_says(norm: str, most: float, eight_bit: bool) ->
         (pgd, {"label": [1, 2]}, "there are 2 classes for 8 images"),
         (pgd, {"label": "class:77"}, "77"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_senseless_searches_are_refused(
     net: Network, images: Tensor, attack: Any, options: dict[str, Any], reason: str
