@@ -173,7 +173,9 @@ def test_a_picture_is_the_same_alone_and_in_a_batch(
     found = kind.image(parameters, images)
     # Numbers that do not fill a vector of the processor are rounded in another way, and which ones those are depends
     # on where a picture begins; the phases of MACO are of another number still.
-    exact = size[0] * size[1] % 32 == 0 and not isinstance(kind, MACO)
+    # A single map is transformed by another routine than several are, on some processors.
+    single = isinstance(kind, Fourier) and channels == 1
+    exact = size[0] * size[1] % 32 == 0 and not isinstance(kind, MACO) and not single
     assert (found.shape, found.dtype) == (images.shape, dtype)
     assert float(found.min()) >= 0
     assert float(found.max()) <= 1

@@ -87,6 +87,6 @@ def fitting(net: Network, images: Images, given: Tensor, name: str) -> Images:
     batch = given[None] if given.ndim == 3 else given
     if batch.ndim != 4 or batch.shape[1:] != images.shape[1:] or len(batch) not in (1, len(images)):
         shapes = f"{tuple(given.shape)} for images of {tuple(images.shape)}"
-        raise CallError(f"{name} has the shape {shapes}; give one, or one an image")
+        raise CallError(f"{name} has the shape {shapes}; give one {name.removeprefix('the ')}, or one an image")
     net.preprocess.check(batch)
     return batch.detach().to(images).expand_as(images)

@@ -51,7 +51,7 @@ def sparse_rs(
         images: (N, C, H, W) in [0, 1].
         label: the class to lead away from; one, or one an image. By default the network's own answer.
         target: the class to be taken for; by default any other.
-        pixels: how many change at most (in all their channels): the result's ``l0`` is no larger.
+        pixels: how many change at most (in all their channels): the result's l0 is no larger.
         queries: candidates at most, of every start; the schedule of the share is stretched to them.
         share: of the pixels that move at first; a twentieth of that at the end, and one at the least.
         restarts: how often to begin anew with the images that withstood.
