@@ -204,7 +204,7 @@ def test_network_untouched_also_after_an_error(monkeypatch: pytest.MonkeyPatch) 
         ({"window": 4, "stride": 5}, "a stride of 5 leaves pixels out; give 1 to 4"),
         ({"stride": 0}, "a stride of 0"),
         ({"baseline": "grey"}, "there is no baseline 'grey'"),
-        ({"baseline": torch.zeros(3, 4, 4)}, "give one, or one an image"),
+        ({"baseline": torch.zeros(3, 4, 4)}, "give one baseline, or one an image"),
         ({"target": "conv/3", "of": "probability"}, "leave out --of"),
     ],
 )

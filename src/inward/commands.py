@@ -47,7 +47,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "attack": (
         "inward attack torchvision/resnet50 cat.jpg --target class:9 --eps 2/255",
         "inward attack torchvision/resnet50 photographs/ --target class:ostrich",
-        'inward attack torchvision/resnet50 cat.jpg --method feature-attack --objective "-1 * layer3/17"',
+        "inward attack net.pt2 cat.jpg --method feature-attack --objective layer3/17",
         "inward attack torchvision/resnet50 cat.jpg --method pgd --smallest",
     ),
     "visualize": (

@@ -114,8 +114,8 @@ def zero_gradients(found: Gradients) -> Finding:
         either == 0,
         either,
         told,
-        "An attack by gradients does not move where the gradient is 0, underflows or is not finite, and what withstands "
-        "it need not be robust. The checks below say why.",
+        "An attack by gradients does not move where the gradient is 0, underflows or is not finite, and what "
+        "withstands it need not be robust. The checks below say why.",
     )
 
 
