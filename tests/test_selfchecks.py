@@ -164,14 +164,13 @@ def test_masked_gradients_are_caught_each_by_its_name(
     assert not doubted(found) & {"softmax outputs", "randomness", "train mode", "range of input", "normalization"}
     by = named(found)
     if name != "saturating activation":
-        assert by[name].measured == by["zero gradients"].measured == 1
-        assert by["large eps"].measured == 1
+        # Of one digit noise carries no value over the threshold.
+        assert by[name].measured == (15 / 16 if trap == "threshold" else 1)
+        assert by["zero gradients"].measured == by["large eps"].measured == 1
         assert by["loss rises with steps"].ok is False
         assert by["black box"].ok is False
-    if trap == "rounding":
-        assert by[name].told.endswith("without derivative: round")
-    if name == "saturating activation":
-        assert (by[name].measured or 0) > 0.5
+    assert trap != "rounding" or by[name].told.endswith("without derivative: round")
+    assert name != "saturating activation" or (by[name].measured or 0) > 0.5
 
 
 class Bright(nn.Module):
