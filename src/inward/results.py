@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -133,6 +133,9 @@ class Attribution(Result):
         return self.remarks[0] if self.remarks[0] or self.values[0].any() else (dead,)
 
 
+K = TypeVar("K", bound="Perturbation")
+
+
 @dataclass(frozen=True, eq=False)
 class Perturbation(Result):
     """Adversarial images.
@@ -176,6 +179,10 @@ class Perturbation(Result):
         moved = int(one.steps[0]) + int(self.record.parameters.get("extra", 0))
         history = one.history[:moved]
         return replace(one, history=history[~history[:, 0].isnan()])
+
+    def of_kind(self, kind: type[K], **own: Any) -> K:
+        """The same as a kind of result that has further fields."""
+        return kind(**{f.name: getattr(self, f.name) for f in fields(self)}, **own)
 
     def notes(self) -> tuple[str, ...]:
         """Where nothing was changed, why."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from inward.methods import apgd, fab, square
@@ -94,7 +94,7 @@ def autoattack(
     told = {"eps": eps, "norm": norm, "steps": steps, "classes": classes, "queries": queries}
     own = {name: value for name, value in asked.parameters.items() if name != "target"}
     found = asked.result("autoattack", own | told | {"eot": eot, "seed": seed}, course.moved())
-    return Staged(**{f.name: getattr(found, f.name) for f in fields(found)}, by=tuple(by))
+    return found.of_kind(Staged, by=tuple(by))
 
 
 @dataclass(frozen=True)

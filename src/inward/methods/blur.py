@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -86,8 +86,7 @@ def blur(
         search.ask(left, (search.low + search.high)[left] / 2)
     told = {"sigma": sigma, "steps": steps}
     found = asked.result("blur", asked.parameters | told, search.moved())
-    own = {f.name: getattr(found, f.name) for f in fields(found)}
-    return Blurred(**own, sigma=torch.where(search.high.isfinite(), search.high, search.low))
+    return found.of_kind(Blurred, sigma=torch.where(search.high.isfinite(), search.high, search.low))
 
 
 class _Search:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -83,8 +83,7 @@ def patch(
     told |= {"places": places, "seed": seed}
     told |= {name: asked.parameters[name] for name in ("target", "eight_bit")}
     found = asked.result("patch", told, moved)
-    own = {f.name: getattr(found, f.name) for f in fields(found)}
-    return Patched(**own, patch=made, hits=torch.stack(tried).double().mean(0))
+    return found.of_kind(Patched, patch=made, hits=torch.stack(tried).double().mean(0))
 
 
 def _trained(asked: Attacked, where: _Places, passes: Passes, step_size: float) -> Images:

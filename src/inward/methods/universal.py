@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import torch
 from torch import Tensor
 
@@ -87,8 +85,7 @@ def universal_pgd(
     told |= {"clip": clip, "minibatch": minibatch, "seed": seed}
     moved = Moved(exact, shown, nobody, passes.steps, passes.history)
     found = asked.result("universal-pgd", asked.parameters | told, moved)
-    own = {f.name: getattr(found, f.name) for f in fields(found)}
-    return Universal(**own, change=saved, rate=found.success.double().mean().item())
+    return found.of_kind(Universal, change=saved, rate=found.success.double().mean().item())
 
 
 def _climbed(asked: Attacked, ball: Ball, passes: Passes, length: float, clip: float) -> Images:
