@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from inward.columns.objectives import Objective
+from inward.columns.objectives import OfPart
 from inward.errors import CallError
 from inward.network.trace import Trace
 from inward.types import Scores
 
 
 @dataclass(frozen=True)
-class Expected(Objective):
+class Expected(OfPart):
     """The mean of an objective over ``runs`` runs of a network that draws random numbers, and that of its gradients.
 
     Expectation over transformation: Athalye, Engstrom, Ilyas and Kwok, "Synthesizing robust adversarial examples",
@@ -31,23 +31,11 @@ class Expected(Objective):
     Raises CallError for fewer runs than 1.
     """
 
-    part: Objective
     runs: int = 1
 
     def __post_init__(self) -> None:
         if self.runs < 1:
             raise CallError(f"a mean is over 1 run of the network or more, not {self.runs}")
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        return self.part.addresses
-
-    @property
-    def group(self) -> int:
-        return self.part.group
-
-    def select(self, images: Sequence[int]) -> Objective:
-        return replace(self, part=self.part.select(images))
 
     def __call__(self, trace: Trace) -> Scores:
         inputs, total = _inputs(trace), 0.0

@@ -95,6 +95,24 @@ class Weighted(Objective):
         return torch.stack([weight * part(trace) for weight, part in self.terms]).sum(0)
 
 
+@dataclass(frozen=True)
+class OfPart(Objective):
+    """Something of another objective, ``part``, image by image; what is derived from this may have further fields."""
+
+    part: Objective
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return self.part.addresses
+
+    @property
+    def group(self) -> int:
+        return self.part.group
+
+    def select(self, images: Sequence[int]) -> Objective:
+        return replace(self, part=self.part.select(images))
+
+
 def _terms(objective: Objective) -> tuple[tuple[float, Objective], ...]:
     return objective.terms if isinstance(objective, Weighted) else ((1.0, objective),)
 

@@ -10,14 +10,13 @@ are edges of the picture.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from inward.columns.objectives import Objective, wide
+from inward.columns.objectives import Objective, OfPart, wide
 from inward.errors import CallError
 from inward.network.trace import Trace
 from inward.types import Images, Scores
@@ -103,7 +102,7 @@ def _blurred(images: Images) -> Images:
 
 
 @dataclass(frozen=True)
-class Transparency(Objective):
+class Transparency(OfPart):
     """``part * (1 - mean alpha)``: what is there must be worth being opaque.
 
     For a part above 0; below it, opaque pictures would score higher. Mordvintsev, Pezzotti,
@@ -111,19 +110,6 @@ class Transparency(Objective):
 
     Raises CallError where the picture has no alpha channel.
     """
-
-    part: Objective
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        return self.part.addresses
-
-    @property
-    def group(self) -> int:
-        return self.part.group
-
-    def select(self, images: Sequence[int]) -> Objective:
-        return replace(self, part=self.part.select(images))
 
     def __call__(self, trace: Trace) -> Scores:
         if not _has_alpha(trace):
