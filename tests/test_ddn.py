@@ -6,24 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from helpers import conv_net, network
 from inward import CallError, Network, ddn
-from minimal import SHARP, SIZE, linear, whole_levels
+from minimal import SHARP, SIZE, Sharp, linear, whole_levels
 
 pytestmark = pytest.mark.usefixtures("single_thread")
-
-
-class Sharp(nn.Module):
-    """What the peer is given: the network with its mean and standard deviation."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.module((x - SHARP["mean"][0]) / SHARP["std"][0])
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from inward.columns.constraints import Ball
 from inward.methods.attacked import attacked
 from inward.methods.course import Course
 from inward.methods.fab import fab, search, to_plane
-from minimal import P, linear, whole_levels
+from minimal import P, Sharp, linear, whole_levels
 from same import images, seeded
 
 SIZE = (5, 4)
@@ -139,8 +139,7 @@ def slow_fab(module: nn.Module, image: Tensor, norm: str, steps: int) -> float:
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_it_is_its_slow_replica_and_the_final_search_comes_nearer(norm: Any) -> None:
-    module = conv_net().double()
-    sharp = nn.Sequential(Sharp(), module).eval()
+    sharp = Sharp(conv_net().double()).eval()
     net, x = network(sharp, (9, 7)), whole_levels(5)
     found = fab(net, x, norm=norm, steps=8, eight_bit=False)
     lengths = getattr(found, norm)
@@ -150,13 +149,6 @@ def test_it_is_its_slow_replica_and_the_final_search_comes_nearer(norm: Any) -> 
         assert 0.94 * slow < lengths[i] <= slow * (1 + 1e-6)
     assert found.success.all()
     assert found.steps.tolist() == [8] * 5
-
-
-class Sharp(nn.Module):
-    """A small standard deviation, so that small changes fool."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x - 0.5) / 0.05
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
@@ -211,7 +203,7 @@ def test_random_starts_find_what_the_image_does_not_show(monkeypatch: pytest.Mon
 def test_it_is_no_worse_than_torchattacks_s(norm: Any) -> None:
     """torchattacks 3.5.1: FAB, untargeted, with as many steps; it computes in float32, and its l1 raises an error."""
     torchattacks = pytest.importorskip("torchattacks")
-    module = nn.Sequential(Sharp(), conv_net()).eval()
+    module = Sharp(conv_net()).eval()
     x = whole_levels(7).float()
     labels = module(x).argmax(1)
     with torch.random.fork_rng():

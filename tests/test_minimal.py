@@ -19,7 +19,7 @@ from inward.methods.deepfool import deepfool
 from inward.methods.fast_minimum import fmn
 from inward.methods.looked import look
 from inward.results import Perturbation
-from minimal import SHARP, SIZE, P, linear, whole_levels
+from minimal import SHARP, SIZE, P, Sharp, linear, whole_levels
 
 DUAL = {"linf": 1, "l2": 2, "l1": math.inf}
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -28,17 +28,6 @@ pytestmark = pytest.mark.usefixtures("single_thread")
 @pytest.fixture(scope="module")
 def module() -> nn.Module:
     return conv_net().double()
-
-
-class Sharp(nn.Module):
-    """The network behind a small standard deviation: small changes fool it."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inner((x - 0.5) / 0.05)
 
 
 @pytest.fixture(scope="module")
