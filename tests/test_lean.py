@@ -205,7 +205,7 @@ def test_resnet18_is_the_same_network_folded() -> None:
     net = Network.of(module, size=(64, 48))
     with untouched(module):
         faster = lean(net, (64, 48), half=False)
-        found = [count(faster, f"{kind}convolution", (64, 48)) for kind in ("folded_", "folded_unshuffled_")]
+        found = [count(faster, f"{kind}convolution", (64, 48)) for kind in ("folded_", "folded_strided_")]
         assert found == [19, 1]
         assert count(faster, "batch_norm", (64, 48)) == 0
         assert_same(net, faster, images(2, 3, 64, 48, dtype=torch.float64))

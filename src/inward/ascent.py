@@ -77,7 +77,7 @@ class Row:
         extra: passes after the goal.
         plateau: when a score counts as settled; the image then leaves the batch. None: never.
         prepare: gives the network that the passes run on, for images of a size: the same function, faster
-            (``inward.network.lean``). The final scores are always the network's own.
+            (``inward.network.lean``). The final scores are the network's own, but for images that left at their goal.
         redirect: at least this many passes with redirected ReLU gradients, so that a dead unit wakes
             (and further ones whenever an image gets no gradient at all).
     """
@@ -128,7 +128,8 @@ class Ascent:
         start: the images it began with.
         scores: (passes, N), the objective before every pass, as the network was shown it (augmented);
             of an image that has settled, its last one.
-        final: (N,), the objective on the final images without augmentation.
+        final: (N,), the objective on the final images without augmentation; of images that left at their goal, by
+            the pass that saw them there.
         steps: (N,), how often each image was moved before its goal was reached, or in all.
         reached: (N,), whether the final image is at its goal (False where there was none).
         redirected: (N,), in how many of the passes that moved it the ReLU gradients were redirected.
@@ -174,6 +175,11 @@ def ascend(
     with ordinary(net.device):
         like = constant(like).to(net.device)
         return _Loop(net, row, like, seeds, seed).run(on_pass)
+
+
+def _is_finite(values: Tensor) -> bool:
+    """A sum tells it sooner; it may be infinite where no value is."""
+    return bool(values.sum().isfinite() or values.isfinite().all())
 
 
 def _redirect(net: Network) -> Network:
@@ -223,6 +229,7 @@ class _Loop:
         self.scores = torch.zeros(count, dtype=torch.float64 if like.dtype == torch.float64 else torch.float32)
         # The images that are in the batch, which of them stand still, and what is asked of them.
         self.present, self.still = torch.arange(count), torch.zeros(count, dtype=torch.bool)
+        self.arrived = torch.zeros(count, dtype=torch.bool)
         self.among = self.present
 
     def _redirects(self) -> bool:
@@ -264,14 +271,22 @@ class _Loop:
 
     @torch.no_grad()
     def _judge(self, images: Pictures) -> tuple[Scores, Tensor]:
-        """The objective on the pictures as they are, and whether the goal is reached."""
-        trace = trace_for(self.net, self.row.parameterization.opaque(images), self.keys, images)
-        reached = self._reached(trace, torch.arange(len(images)))
-        return self.row.objective(trace), torch.zeros(len(images), dtype=torch.bool) if reached is None else reached
+        """The objective on the pictures as they are, and whether the goal is reached.
 
-    @torch.no_grad()
-    def _reached(self, trace: Trace, images: Tensor) -> Tensor | None:
-        return None if self.row.reached is None else self.row.reached(trace, images).cpu()
+        What is known of images that left at their goal is of these very pictures.
+        """
+        if self.row.reached is None:
+            return self.row.objective(self._seen(images)), self.arrived
+        final, reached, rest = self.scores.clone(), self.arrived.clone(), (~self.arrived).nonzero()[:, 0]
+        if len(rest):
+            trace = self._seen(images[rest.to(images.device)])
+            final[rest] = self.row.objective.select(rest.tolist())(trace).to(final)
+            reached[rest] = self.row.reached(trace, rest).cpu()
+        return final, reached
+
+    def _seen(self, images: Pictures) -> Trace:
+        """What the network itself makes of pictures."""
+        return trace_for(self.net, self.row.parameterization.opaque(images), self.keys, images)
 
     def _settled(self, reached: Tensor) -> Tensor:
         """Which of those in the batch have reached their goal and had their extra passes."""
@@ -286,6 +301,7 @@ class _Loop:
         self.still |= settled
         gone = self._by_groups(self.still)
         self.among = (~gone).nonzero()[:, 0]
+        self.arrived[self.present[gone]] = self.row.reached is not None
         if gone.any():
             self._pictures()
         if 0 < len(self.among) < len(gone):
@@ -384,10 +400,16 @@ class _Loop:
         gradients: Sequence[Tensor | None] = [None] * len(parameters)
         if scores.requires_grad:
             gradients = torch.autograd.grad(scores.sum(), self.parameters, allow_unused=True)
-        found = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, self.parameters, strict=True)]
-        if not all(g.isfinite().all() for g in found):
+        found = [
+            torch.zeros_like(p) if g is None else g.contiguous()
+            for g, p in zip(gradients, self.parameters, strict=True)
+        ]
+        if not all(_is_finite(g) for g in found):
             raise InwardError(f"a gradient of {self.net.name} is not finite; check its weights, or use --dtype float32")
+        reached = None
         if among is None:
             self.scores[present] = scores.detach().to(self.scores)
-        reached = self._reached(trace, present) if among is None else None
+            if self.row.reached is not None:
+                with torch.no_grad():
+                    reached = self.row.reached(trace, present).cpu()
         return _Look(found, reached, torch.zeros(len(self.present), dtype=torch.bool))

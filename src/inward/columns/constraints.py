@@ -96,7 +96,7 @@ class Ball:
         center, eps = self._center(images), self._eps(images)
         if self.p == math.inf:
             low, high = self._bounds(images)
-            return torch.minimum(torch.maximum(images, low), high)
+            return images.clamp(low, high)
         offset = images - center
         if self.p == 1:
             return center + _onto_l1(offset, eps)
@@ -106,6 +106,8 @@ class Ball:
     def inside(self, images: Images) -> Images:
         """:meth:`project`, and then towards the center until the norm, in float64, is at most eps."""
         found = self.project(images)
+        if self.p == math.inf:
+            return found
         center, eps = self._center(found), self._exact()
         share = torch.finfo(found.dtype).eps
         while (outside := self.distance(found) > eps).any():
@@ -138,15 +140,21 @@ class Ball:
 
     def select(self, images: Tensor) -> Ball:
         """The balls of only these images."""
-        center = self.center if len(self.center) == 1 and not isinstance(self.eps, Tensor) else self.center[images]
-        return Ball(center, self.eps[images.to(self.eps.device)] if isinstance(self.eps, Tensor) else self.eps, self.p)
+        if len(self.center) == 1 and not isinstance(self.eps, Tensor):
+            return self
+        eps = self.eps[images.to(self.eps.device)] if isinstance(self.eps, Tensor) else self.eps
+        if self.p == math.inf:
+            self._bounds(self.center)
+        ball = Ball(self.center[images], eps, self.p)
+        ball._known.update({key: (low[images], high[images]) for key, (low, high) in self._known.items()})
+        return ball
 
     @cached_property
     def _known(self) -> dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]]:
         return {}
 
     def _bounds(self, like: Images) -> tuple[Tensor, Tensor]:
-        """The smallest and the largest values; computed once, for a loop asks at every pass."""
+        """The smallest and the largest values; computed once, for loops ask at every pass, of ever fewer images."""
         key = (like.dtype, like.device)
         if key not in self._known:
             center, eps = self._center(like), self._exact().view(-1, *[1] * (like.ndim - 1))

@@ -31,7 +31,7 @@ class _Directed(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 velocity = self._velocity(parameter, parameter.grad, group["decay"])
-                parameter.sub_(group["lr"] * self._direction(velocity))
+                parameter.sub_(self._direction(velocity), alpha=group["lr"])
 
     def _velocity(self, parameter: Tensor, gradient: Tensor, decay: float) -> Tensor:
         if decay == 0:

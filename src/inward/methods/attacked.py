@@ -138,9 +138,20 @@ class Attacked:
     @torch.no_grad()
     def judged(self, images: Images, numbers: Tensor) -> tuple[Tensor, Scores]:
         """Success and lead of candidates for the images with these numbers, as they stand."""
-        logits = torch.stack(_answers(self.net, images, self.eot)).mean(0)
+        return self._verdict(images, numbers, torch.stack(_answers(self.net, images, self.eot)).mean(0))
+
+    def _verdict(self, images: Images, numbers: Tensor, logits: Logits) -> tuple[Tensor, Scores]:
         lead = self.lead.select(numbers.tolist())(Trace(self.net, images, {"class": logits}))
         return self.fooled(logits, numbers), lead.cpu()
+
+    @torch.no_grad()
+    def _judged_where_changed(self, images: Images, numbers: Tensor) -> tuple[Tensor, Scores]:
+        """The same; what the network says of the images themselves is known."""
+        where = numbers.to(images.device)
+        logits, changed = self.logits[where], (images != self.images[where]).flatten(1).any(1)
+        if changed.any():
+            logits[changed] = torch.stack(_answers(self.net, images[changed], self.eot)).mean(0)
+        return self._verdict(images, numbers, logits)
 
     def judged_at_last(self, images: Images, numbers: Tensor, seed: int) -> tuple[Tensor, Scores]:
         """The same for the result. A random network runs once, for each image alone, from its own of the ``seed``.
@@ -148,7 +159,7 @@ class Attacked:
         So what an attack was lucky with on its way does not count, and a saved picture is judged by the same draw.
         """
         if not self.random:
-            return self.judged(images, numbers)
+            return self._judged_where_changed(images, numbers)
         once, seeds, found = replace(self, eot=1), self.seeds(seed), []
         for image, number in zip(images, numbers, strict=True):
             with drawing(seeds[number] ^ _JUDGED, self.net.device):
@@ -362,23 +373,38 @@ class Goal:
         self.lead = torch.full((len(asked.images),), -math.inf)
 
     def __call__(self, trace: Trace, numbers: Tensor) -> Tensor:
-        fooled = self._asked.fooled(trace["class"], numbers)
-        return self.offer(trace.images, numbers, fooled)
+        return self.offer(trace.images, numbers, trace["class"])
 
-    def offer(self, images: Images, numbers: Tensor, fooled: Tensor) -> Tensor:
-        """Judges those candidates that ``fooled`` as they are; gives which do so as they are saved."""
+    def offer(self, images: Images, numbers: Tensor, logits: Logits) -> Tensor:
+        """Judges those candidates that fool the network by these logits; gives which do so as they are saved."""
+        fooled = self._asked.fooled(logits, numbers)
         where = fooled.nonzero()[:, 0]
         if len(where) == 0:
             return fooled
         candidates, owners = images.detach()[where.to(images.device)], numbers[where]
         shown = self._asked.shown(candidates, owners, self._ball)
-        success, lead = self._asked.judged(shown, owners)
+        success, lead = self._judged(
+            shown, owners, (shown == candidates).flatten(1).all(1), logits[where.to(logits.device)]
+        )
         better = success & (lead > self.lead[owners])
         kept, on = owners[better], better.to(images.device)
         self.lead[kept] = lead[better].to(self.lead)
         self.exact[kept.to(images.device)] = candidates[on]
         self.shown[kept.to(images.device)] = shown[on]
         return fooled.index_put((where,), success)
+
+    def _judged(self, shown: Images, owners: Tensor, same: Tensor, logits: Logits) -> tuple[Tensor, Scores]:
+        """Success and lead of what is saved; ``same``: the logits are those of just that picture, to rounding.
+
+        They are believed where they are clear; else, and where a network draws random numbers, it runs again.
+        """
+        lead = self._asked.lead.select(owners.tolist())(Trace(self._asked.net, shown, {"class": logits}))
+        clear = lead > logits.abs().amax(1) * math.sqrt(torch.finfo(logits.dtype).eps)
+        again = (~(clear & same.to(clear.device) & (not self._asked.random))).nonzero()[:, 0].cpu()
+        success, lead = torch.ones(len(owners), dtype=torch.bool), lead.cpu()
+        if len(again):
+            success[again], lead[again] = self._asked.judged(shown[again.to(shown.device)], owners[again])
+        return success, lead
 
     @property
     def reached(self) -> Tensor:

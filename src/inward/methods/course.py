@@ -39,7 +39,7 @@ class Course:
         self._passes, self._done, self._planned, self._on_progress = passes, 0, 0, on_progress
         if stop:
             everyone = torch.arange(len(asked.images))
-            self.goal.offer(asked.images, everyone, asked.fooled(asked.logits, everyone))
+            self.goal.offer(asked.images, everyone, asked.logits)
 
     @property
     def left(self) -> Tensor:
@@ -63,8 +63,7 @@ class Course:
 
     def offer(self, images: Images, numbers: Tensor, logits: Tensor) -> Tensor:
         """Judges candidates; gives which need no more work."""
-        reached = self.goal.offer(images, numbers, self.asked.fooled(logits, numbers))
-        return reached & self.stop
+        return self.goal.offer(images, numbers, logits) & self.stop
 
     def keep(self, images: Images, numbers: Tensor) -> None:
         """What a search ends at where it found nothing."""

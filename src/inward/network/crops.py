@@ -122,8 +122,8 @@ _APART |= {"prelu", "hardswish", "log_sigmoid"}
 
 
 def _convolution(module: fx.GraphModule, node: fx.Node) -> Slide | None:
-    folded = op_name(node) == "folded_convolution"
-    given = node.args[2] if folded else argument(node, "bias")
+    folded = op_name(node).startswith("folded_")
+    given = argument(node, "bias") if op_name(node) == "conv2d" else node.args[2]
     weight, bias = constant(module, node.args[1]), None if given is None else constant(module, given)
     stride, padding, dilation, groups = (argument_of(node, i) for i in range(4))
     if isinstance(padding, str) or weight.ndim != 4:
@@ -135,16 +135,6 @@ def _convolution(module: fx.GraphModule, node: fx.Node) -> Slide | None:
         return (made,) if folded else made
 
     return Slide(_extent(_pair(weight.shape[2:]), apart), step, _pair(padding), 0.0, run)
-
-
-def _unshuffled(module: fx.GraphModule, node: fx.Node) -> Slide:
-    """Its kernel is counted in whole blocks: the pixels beyond the kernel have the weight 0."""
-    function: Any = node.target
-    _, blocks, given, stride, padding, _ = node.args
-    weight, bias = constant(module, blocks), None if given is None else constant(module, given)
-    step = _pair(stride)
-    kernel = (weight.shape[2] * step[0], weight.shape[3] * step[1])
-    return Slide(kernel, step, _pair(padding), 0.0, lambda x, sizes: function(x, weight, bias, stride, (0, 0), sizes))
 
 
 def _max_pool(_: fx.GraphModule, node: fx.Node) -> Slide:
@@ -163,8 +153,9 @@ def _mean_pool(_: fx.GraphModule, node: fx.Node) -> Slide | None:
 
 
 SLIDES: dict[str, Callable[[fx.GraphModule, fx.Node], Slide | None]] = {
-    **dict.fromkeys(("conv2d", "folded_convolution"), _convolution),
-    **dict.fromkeys(("unshuffled_convolution", "folded_unshuffled_convolution"), _unshuffled),
+    **dict.fromkeys(
+        ("conv2d", "folded_convolution", "strided_convolution", "folded_strided_convolution"), _convolution
+    ),
     "max_pool2d": _max_pool,
     "avg_pool2d": _mean_pool,
 }

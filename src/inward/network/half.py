@@ -13,7 +13,7 @@ from inward.network.layout import op_name
 from inward.network.memory import any_order, free_views
 
 _PRODUCTS = {"conv1d", "conv2d", "conv3d", "linear", "matmul", "mm", "bmm", "addmm", "baddbmm"}
-_CONVOLUTIONS = {"folded_convolution", "unshuffled_convolution", "folded_unshuffled_convolution"}
+_CONVOLUTIONS = {"folded_convolution", "strided_convolution", "folded_strided_convolution"}
 
 
 def halve(graph: Graph, dtype: torch.dtype) -> Graph:

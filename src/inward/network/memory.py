@@ -12,7 +12,7 @@ from inward.network.layout import op_name
 
 # Operations that ask where numbers lie, and are more than a view.
 _OF_MEMORY = {"as_strided", "view_as_complex"}
-_OURS = {"local_response_norm", "folded_convolution", "unshuffled_convolution", "folded_unshuffled_convolution"}
+_OURS = {"local_response_norm", "folded_convolution", "strided_convolution", "folded_strided_convolution"}
 _OURS |= {"stop_gradient", "channels_last"}
 
 
@@ -30,7 +30,9 @@ def arrange_channels_last(module: fx.GraphModule) -> None:
 
 def channels_last(x: Tensor) -> Tensor:
     """The same tensor, its channels last in memory."""
-    return x.contiguous(memory_format=torch.channels_last)
+    # One channel lies first and last at once, and what is made of it would lie as if it was first.
+    order = torch.channels_last
+    return x.clone(memory_format=order) if x.shape[1] == 1 else x.contiguous(memory_format=order)
 
 
 def any_order(module: fx.GraphModule) -> bool:
