@@ -12,7 +12,7 @@ from inward.network.graph import Graph
 from inward.network.layout import op_name
 from inward.network.memory import any_order, free_views
 
-_PRODUCTS = {"conv1d", "conv2d", "conv3d", "linear", "matmul", "mm", "bmm", "addmm", "baddbmm"}
+_PRODUCTS = {"conv1d", "conv2d", "conv3d", "linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "linear_of_map"}
 _CONVOLUTIONS = {"folded_convolution", "strided_convolution", "folded_strided_convolution"}
 
 

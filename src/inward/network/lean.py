@@ -16,7 +16,7 @@ from inward.errors import CallError
 from inward.network.edit import hold
 from inward.network.graph import Graph
 from inward.network.layout import op_name
-from inward.network.memory import arrange_channels_last
+from inward.network.memory import arrange_channels_last, flatten_channels_last
 from inward.network.modes import has_half
 from inward.network.network import Network
 from inward.network.operation import argument
@@ -51,7 +51,7 @@ def precision_of(net: Network, precision: str) -> Literal["full", "mixed"]:
 
 
 def _lean(net: Network) -> Network:
-    return net.edit(fold_batch_norms, gradients_over_blocks, arrange_channels_last)
+    return net.edit(fold_batch_norms, gradients_over_blocks, arrange_channels_last, flatten_channels_last)
 
 
 def _half(net: Network) -> Network:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import operator
 
 import torch
 from torch import Tensor, fx
 from torch._ops import OpOverload
+from torch.nn import functional as F
 
+from inward.network.edit import hold
 from inward.network.layout import op_name
+from inward.network.operation import shape_of
 
 # Operations that ask where numbers lie, and are more than a view.
 _OF_MEMORY = {"as_strided", "view_as_complex"}
 _OURS = {"local_response_norm", "folded_convolution", "strided_convolution", "folded_strided_convolution"}
-_OURS |= {"stop_gradient", "channels_last"}
+_OURS |= {"stop_gradient", "channels_last", "linear_of_map"}
 
 
 def arrange_channels_last(module: fx.GraphModule) -> None:
@@ -33,6 +37,37 @@ def channels_last(x: Tensor) -> Tensor:
     # One channel lies first and last at once, and what is made of it would lie as if it was first.
     order = torch.channels_last
     return x.clone(memory_format=order) if x.shape[1] == 1 else x.contiguous(memory_format=order)
+
+
+def flatten_channels_last(module: fx.GraphModule) -> None:
+    """The edit that lets a linear layer read a flattened map as it lies, with its weights in that order.
+
+    The flattened map itself is there for whoever asks for it. Layers of many weights, which a copy would hold
+    twice, stay as they are.
+    """
+    if not any(node.target is channels_last for node in module.graph.nodes):
+        return
+    for node in module.graph.nodes:
+        if node.op != "call_function" or op_name(node) != "linear" or not isinstance(node.args[1], fx.Node):
+            continue
+        flat, weight = node.args[0], node.args[1]
+        if weight.op != "get_attr" or flat.op != "call_function" or op_name(flat) not in _FLATTENING:
+            continue
+        grid, matrix = shape_of(flat.args[0])[1:], getattr(module, str(weight.target))
+        if len(grid) != 3 or shape_of(flat)[1:] != (math.prod(grid),) or matrix.numel() > _FEW_WEIGHTS:
+            continue
+        arranged = matrix.view(-1, *grid).permute(0, 2, 3, 1).flatten(1).contiguous()
+        node.args = (flat.args[0], hold(module, node, arranged), *node.args[2:])
+        node.target = linear_of_map
+
+
+def linear_of_map(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A linear layer of the numbers of a map, channels last."""
+    return F.linear(x.permute(0, 2, 3, 1).flatten(1), weight, bias)
+
+
+_FLATTENING = {"view", "reshape", "flatten"}
+_FEW_WEIGHTS = 4_000_000
 
 
 def any_order(module: fx.GraphModule) -> bool:
