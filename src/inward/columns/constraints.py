@@ -85,10 +85,10 @@ class Ball:
     def __post_init__(self) -> None:
         if self.p not in (1, 2, math.inf):
             raise CallError(f"there is no ball of the norm {self.p}; p is 1, 2 or inf")
-        eps = torch.as_tensor(self.eps)
-        if not (eps.isfinite() & (eps >= 0)).all():
+        each = self.eps.flatten().tolist() if isinstance(self.eps, Tensor) else [self.eps]
+        if not all(math.isfinite(eps) and eps >= 0 for eps in each):
             raise CallError(f"eps must be a number from 0 up, not {self.eps}")
-        if eps.ndim > 1 or (eps.ndim == 1 and len(eps) != len(self.center)):
+        if isinstance(eps := self.eps, Tensor) and (eps.ndim > 1 or (eps.ndim == 1 and len(eps) != len(self.center))):
             raise CallError(f"there are {len(eps)} eps for {len(self.center)} images; give one, or one an image")
 
     def project(self, images: Images) -> Images:

@@ -227,13 +227,12 @@ class _OfClasses(Objective):
         logits = wide(trace[self.addresses[0]])
         if logits.ndim != 2:
             raise CallError(f"the output has the shape {tuple(logits.shape)}; class scores need (N, classes)")
-        index = torch.tensor(self.classes, device=logits.device)
-        index = index.expand(len(logits)) if index.ndim == 0 else index
-        if len(index) != len(logits):
-            raise CallError(f"there are {len(index)} classes for {len(logits)} images; give one class, or one an image")
-        if int(index.min()) < 0 or int(index.max()) >= logits.shape[1]:
+        given = [self.classes] * len(logits) if isinstance(self.classes, int) else self.classes
+        if len(given) != len(logits):
+            raise CallError(f"there are {len(given)} classes for {len(logits)} images; give one class, or one an image")
+        if min(given, default=0) < 0 or max(given, default=0) >= logits.shape[1]:
             raise CallError(f"the classes must be in 0 to {logits.shape[1] - 1}, not {self.classes}")
-        return logits, index
+        return logits, torch.tensor(given, device=logits.device)
 
 
 @dataclass(frozen=True)

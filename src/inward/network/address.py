@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from inward.errors import CallError
 
@@ -37,6 +38,7 @@ class Address:
         return f"{self.point}{unit}{place}"
 
 
+@lru_cache(maxsize=4096)
 def parse(text: str) -> Address:
     """Reads an address. Raises CallError naming the grammar."""
     as_class = _CLASS.match(text)

@@ -61,6 +61,7 @@ class Network:
         self._graphs: dict[Size, Graph | HookGraph] = {}
         self._derived: tuple[str, dict[Hashable, Any]] = ("", {})
         self._hashed: tuple[tuple[Any, ...], str] | None = None
+        self._outputs: dict[tuple[int, Size], tuple[tuple[int, ...], Layout]] = {}
 
     @classmethod
     def of(
@@ -262,7 +263,12 @@ class Network:
         return layout.units(shape)
 
     def _output(self, output: int, size: Size) -> tuple[tuple[int, ...], Layout]:
-        """Shape (for a batch of one) and layout of an output."""
+        """Shape (for a batch of one) and layout of an output; kept, for loops ask at every pass."""
+        if (output, size) not in self._outputs:
+            self._outputs[output, size] = self._find_output(output, size)
+        return self._outputs[output, size]
+
+    def _find_output(self, output: int, size: Size) -> tuple[tuple[int, ...], Layout]:
         graph = self.graph(size)
         node = graph.outputs[output]
         found = [(p.shape, p.layout) for p in graph.points.values() if p.node == node and p.shape is not None]
