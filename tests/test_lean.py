@@ -329,3 +329,51 @@ def test_what_is_derived_is_made_once_a_key() -> None:
     assert net.derived("two", make("two")) is not one
     assert net.derived("one", make("again")) is one
     assert calls == ["one", "two"]
+
+
+class Normalized(nn.Module):
+    """Its own normalization, as wrapped networks have it, and noise that is drawn from a weight at every run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.std = nn.Buffer(torch.tensor([0.3, 0.5, 0.4])), nn.Buffer(torch.tensor([0.2, 0.3, 0.4]))
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = F.dropout(self.mean, 0.5, training=True).sum() * 0
+        return self.conv((x - self.mean.view(-1, 1, 1)) / self.std.view(1, -1, 1, 1).square() + kept).mean((2, 3))
+
+
+def test_what_hangs_on_weights_alone_is_computed_once_and_what_is_drawn_is_not() -> None:
+    net = Network.of(made(Normalized), size=SIZE)
+    folded = net.edit(edits.fold_constants)
+    reading = [
+        [n.args[1].op for n in graph_of(one).module.graph.nodes if op_name(n) in ("sub", "div")]
+        for one in (net, folded)
+    ]
+    assert reading == [["call_function"] * 2, ["get_attr"] * 2]
+    assert count(folded, "dropout") == count(net, "dropout") == 1
+    assert_same(net, lean(net, SIZE, half=False), images(2, 3, *SIZE, dtype=torch.float64))
+
+
+class Flat(nn.Module):
+    """A map, flattened, and a linear layer of it."""
+
+    def __init__(self, units: int, keep: int = 1) -> None:
+        super().__init__()
+        self.conv, self.keep = nn.Conv2d(3, 4, 3, stride=2), keep
+        self.head = nn.LazyLinear(units)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.head(F.relu(self.conv(x)).flatten(self.keep))
+        return found if self.keep == 1 else found.mean(1)
+
+
+@pytest.mark.parametrize(("units", "keep", "changed"), [(5, 1, 1), (5, 2, 0), (16_000, 1, 0)])
+def test_a_linear_layer_reads_a_flattened_map_as_it_lies(units: int, keep: int, changed: int) -> None:
+    module = Flat(units, keep)
+    module(torch.zeros(1, 3, *SIZE))
+    net = Network.of(made(lambda: module), size=SIZE)
+    faster = lean(net, SIZE, half=False)
+    assert count(faster, "linear_of_map") == changed
+    assert_same(net, faster, images(2, 3, *SIZE, dtype=torch.float64))

@@ -55,8 +55,7 @@ class RandomSearch(ABC):
         asked = course.asked
         self.objective: Objective = asked.objective("margin" if asked.targets is None else "cross-entropy")
         self._narrow()
-        # The lean network is made for gradients; without them its rearranged pixels only cost.
-        self._held = Held(asked.net, "class", self.images)
+        self._held = Held(course.net, "class", self.images)
         self._logits = asked.logits[numbers.to(self.device)]
         self.score = torch.full((len(numbers),), -math.inf, device=self.device)
 

@@ -25,6 +25,7 @@ from inward.types import Size
 
 # A convolution of more channels is fast enough as it is; one of fewer is mostly waiting for memory.
 _FEW_CHANNELS = 8
+_FEW_NUMBERS = 10_000
 
 
 def lean(net: Network, size: Size, *, half: bool) -> Network:
@@ -51,11 +52,31 @@ def precision_of(net: Network, precision: str) -> Literal["full", "mixed"]:
 
 
 def _lean(net: Network) -> Network:
-    return net.edit(fold_batch_norms, gradients_over_blocks, arrange_channels_last, flatten_channels_last)
+    return net.edit(
+        fold_constants, fold_batch_norms, gradients_over_blocks, arrange_channels_last, flatten_channels_last
+    )
 
 
 def _half(net: Network) -> Network:
     return _lean(net).halved(torch.bfloat16)
+
+
+def fold_constants(module: fx.GraphModule) -> None:
+    """The edit that computes once what hangs on weights alone, such as a mean and a std as (C, 1, 1).
+
+    Not of many numbers, which would be held twice.
+    """
+    for node in module.graph.nodes:
+        given = node.all_input_nodes
+        if node.op != "call_function" or not given or any(n.op != "get_attr" for n in given):
+            continue
+        value, drawn = node.meta.get("val"), torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+        if drawn or not isinstance(value, Tensor) or value.numel() > _FEW_NUMBERS:
+            continue
+        with torch.no_grad():
+            read = {n: getattr(module, str(n.target)) for n in given}
+            made = node.target(*fx.map_arg(node.args, read.__getitem__), **fx.map_arg(node.kwargs, read.__getitem__))
+        node.replace_all_uses_with(hold(module, node, made))
 
 
 def fold_batch_norms(module: fx.GraphModule) -> None:
