@@ -293,6 +293,7 @@ def test_a_module_that_no_graph_can_hold_is_attacked_too() -> None:
     with pytest.warns(UserWarning, match="cannot be exported as a graph"):
         assert not net.is_graph
     with untouched(module):
-        found = pgd(net, images(3, 3, *SIZE), eps=0.5, steps=10, eot=4)
+        found = pgd(net, images(12, 3, *SIZE), eps=0.5, steps=10, eot=4)
     assert "draws random numbers" in found.record.notes[0]
-    assert found.success.any()
+    # One in two, over many seeds; fewer than two of twelve with a probability of 0.3 %.
+    assert found.success.sum() >= 2

@@ -227,8 +227,9 @@ class _Loop:
         self.left = torch.full((count,), -1, dtype=torch.long)
         self.helped = torch.zeros(count, dtype=torch.long)
         self.scores = torch.zeros(count, dtype=torch.float64 if like.dtype == torch.float64 else torch.float32)
-        # The images that are in the batch, which of them stand still, and what is asked of them.
+        # The images that are in the batch (also as they were given), which stand still, and what is asked of them.
         self.present, self.still = torch.arange(count), torch.zeros(count, dtype=torch.bool)
+        self.now = like
         self.arrived = torch.zeros(count, dtype=torch.bool)
         self.among = self.present
 
@@ -262,11 +263,16 @@ class _Loop:
         return Ascent(images, self.start, scores, final, self.steps, reached, self.helped, tuple(self.whole))
 
     @torch.no_grad()
-    def _pictures(self) -> Pictures:
-        """The pictures of all. A copy: whoever keeps it must not see it move on."""
+    def _keep(self) -> None:
+        """Puts the parameters of those in the batch to those of all."""
         where = self.present.to(self.net.device)
         for whole, parameter in zip(self.whole, self.parameters, strict=True):
             whole[where] = parameter.detach()
+
+    @torch.no_grad()
+    def _pictures(self) -> Pictures:
+        """The pictures of all. A copy: whoever keeps it must not see it move on."""
+        self._keep()
         return self.row.parameterization.image(self.whole, self.like).detach().clone()
 
     @torch.no_grad()
@@ -290,6 +296,8 @@ class _Loop:
 
     def _settled(self, reached: Tensor) -> Tensor:
         """Which of those in the batch have reached their goal and had their extra passes."""
+        if self.row.extra == 0:
+            return reached
         left = self.left[self.present]
         left = torch.where(reached & (left < 0), self.row.extra, left)
         settled = left == 0
@@ -301,10 +309,11 @@ class _Loop:
         self.still |= settled
         gone = self._by_groups(self.still)
         self.among = (~gone).nonzero()[:, 0]
+        if len(self.among) == len(gone):
+            return False
+        self._keep()
         self.arrived[self.present[gone]] = self.row.reached is not None
-        if gone.any():
-            self._pictures()
-        if 0 < len(self.among) < len(gone):
+        if len(self.among):
             self.objective = self.objective.select(self.among.tolist())
             self._narrow(self.among.to(self.net.device))
             self.present, self.still = self.present[self.among], self.still[self.among]
@@ -317,6 +326,7 @@ class _Loop:
 
     def _narrow(self, where: Tensor) -> None:
         """The parameters of those that stay, with what the optimizer knows of each."""
+        self.now = self.now[where]
         self.constraints = tuple(constraint.select(where) for constraint in self.constraints)
         states, count = [self.optimizer.state.pop(p, {}) for p in self.parameters], len(self.parameters[0])
         self.parameters = [p.detach()[where].requires_grad_(True) for p in self.parameters]
@@ -329,16 +339,16 @@ class _Loop:
     def _move(self, look: _Look) -> None:
         self.steps[self.present] += ((self.left[self.present] < 0) & ~self.still).long()
         self.helped[self.present] += (look.redirected & ~self.still).long()
-        before = [p.detach().clone() for p in self.parameters] if self.still.any() else []
+        still = self.still.nonzero()[:, 0].to(self.like.device)
+        before = [p.detach()[still] for p in self.parameters] if len(still) else []
         for parameter, found in zip(self.parameters, look.gradients, strict=True):
             parameter.grad = -found
         self.optimizer.step()
         with torch.no_grad():
             if self.row.parameterization.pixels:
                 self.parameters[0].copy_(self._project(self.parameters[0]))
-            still = self.still.to(self.like.device)
             for parameter, old in zip(self.parameters, before, strict=False):
-                parameter[still] = old[still]
+                parameter[still] = old
             for parameter in self.parameters:
                 parameter.grad = None
 
@@ -387,11 +397,11 @@ class _Loop:
 
     def _look_at(self, net: Network, among: Tensor | None = None) -> _Look:
         """The scores and gradients of the images that are in the batch, or only of some of them."""
-        parameters, present, objective = self.parameters, self.present, self.objective
+        parameters, like, objective = self.parameters, self.now, self.objective
         if among is not None:
-            parameters, present = [p[among.to(self.net.device)] for p in parameters], present[among]
+            where = among.to(self.net.device)
+            parameters, like = [p[where] for p in parameters], like[where]
             objective = objective.select(among.tolist())
-        like = self.like if len(present) == len(self.like) else self.like[present.to(self.like.device)]
         image = self.row.parameterization.image(parameters, like)
         augmentation = self.row.augmentation
         shown = self.row.parameterization.opaque(image) if augmentation is None else augmentation(image, self.generator)
@@ -408,8 +418,8 @@ class _Loop:
             raise InwardError(f"a gradient of {self.net.name} is not finite; check its weights, or use --dtype float32")
         reached = None
         if among is None:
-            self.scores[present] = scores.detach().to(self.scores)
+            self.scores[self.present] = scores.detach().to(self.scores)
             if self.row.reached is not None:
                 with torch.no_grad():
-                    reached = self.row.reached(trace, present).cpu()
+                    reached = self.row.reached(trace, self.present).cpu()
         return _Look(found, reached, torch.zeros(len(self.present), dtype=torch.bool))
