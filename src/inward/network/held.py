@@ -6,7 +6,6 @@ For searches that try a change in one window, the same for a batch of images, an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -45,8 +44,7 @@ class Window(NamedTuple):
         return changed
 
 
-@dataclass(frozen=True)
-class _Laid:
+class _Laid(NamedTuple):
     """Where crops lie on something larger, as much of them as falls there: rows and columns of it, and of the crops."""
 
     onto: tuple[slice, slice]
@@ -55,14 +53,8 @@ class _Laid:
     @classmethod
     def at(cls, places: Size, crops: Size, whole: Size) -> _Laid:
         """Crops of this extent, with their corner at ``places``."""
-        ends = [
-            (max(0, place), min(size, place + count)) for place, count, size in zip(places, crops, whole, strict=True)
-        ]
-        rows, columns = (slice(low, max(low, high)) for low, high in ends)
-        own = [
-            slice(part.start - place, part.stop - place) for part, place in zip((rows, columns), places, strict=True)
-        ]
-        return cls((rows, columns), (own[0], own[1]))
+        (rows, own_rows), (columns, own_columns) = map(_overlap, places, crops, whole)
+        return cls((rows, columns), (own_rows, own_columns))
 
     def lay(self, crops: Tensor, onto: Tensor) -> None:
         """Onto images (N, C, H, W)."""
@@ -73,8 +65,14 @@ class _Laid:
         onto[:, :, self.onto[0], self.onto[1]][numbers] = crops[:, :, self.of[0], self.of[1]]
 
 
-@dataclass(frozen=True)
-class _Read:
+def _overlap(place: int, count: int, size: int) -> tuple[slice, slice]:
+    """What of ``count`` lines from ``place`` on falls into ``size`` lines: of these, and of those."""
+    low = max(0, place)
+    high = max(low, min(size, place + count))
+    return slice(low, high), slice(low - place, high - place)
+
+
+class _Read(NamedTuple):
     """What a step reads around a crop: a part of the held activations, padded, the crop on it; or the crop alone."""
 
     part: tuple[slice, slice]
