@@ -12,6 +12,11 @@ import torch
 from inward import apgd, autoattack, fmn, pgd
 from tests.trained import EPS, FIGURES, TRAININGS, correct, network, shown, train, trained, withstood
 
+# By how much of itself a length may be larger than the peer's median. The same steps in another order of sums, but
+# where a search ends no more closely: FMN's eps moves by a thousandth at last, Carlini and Wagner's constant is
+# halved or doubled a few times.
+RESOLUTION = {"fmn": 2e-3, "carlini-wagner": 2e-3}
+
 pytestmark = pytest.mark.usefixtures("single_thread", "shared_data")
 
 
@@ -92,8 +97,7 @@ def test_no_weaker_than_foolbox_and_torchattacks(name: str) -> None:
     subject = strength.SUBJECTS[name]()
     for row in (row for contest in strength.CONTESTS for row in strength.smallest(subject, contest)):
         assert row["fooled"] >= row["peer_fooled"], row
-        # The same steps in another order of sums.
-        assert row["length"] <= row["peer_length"] * (1 + 1e-4), row
+        assert row["length"] <= row["peer_length"] * (1 + RESOLUTION.get(row["attack"], 1e-4)), row
     for norm, eps in subject.eps:
         row = strength.left(subject, norm, eps)
         assert row["left"] <= row["peer_left"], row
