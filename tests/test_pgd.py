@@ -344,3 +344,13 @@ def test_images_out_of_range_and_networks_of_one_output_are_refused(net: Network
         momentum_fgsm(net, x, norm="l1")
     with pytest.raises(CallError, match="decay is the share"):
         momentum_fgsm(net, x, decay=-1.0)
+
+
+@pytest.mark.parametrize("what", ["label", "target"])
+def test_one_class_as_a_number_is_that_of_all_images(net: Network, x: Tensor, what: str) -> None:
+    options: dict[str, Any] = {"steps": 2, "eps": 0.02}
+    alike = [pgd(net, x, **{what: given}, **options) for given in (3, [3] * len(x), "class:3")]
+    assert torch.equal(alike[0].adversarial, alike[1].adversarial)
+    assert torch.equal(alike[0].adversarial, alike[2].adversarial)
+    with pytest.raises(CallError, match=f"a {what} is class:NAME or a number in 0 to 4, not True"):
+        pgd(net, x, **{what: True}, **options)

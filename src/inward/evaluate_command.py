@@ -17,6 +17,7 @@ from rich.table import Table
 
 from inward.errors import CallError
 from inward.methods.attacked import EPS
+from inward.methods.levels import LEVELS
 from inward.methods.method import Method
 from inward.methods.table import TABLE
 from inward.network.address import nearest
@@ -43,6 +44,8 @@ app = App(
 )
 # The most classes that are listed; the others are in the report.
 _LISTED = 12
+# Columns of eps in the table of classes.
+_COLUMNS = 5
 
 
 @app.default
@@ -191,13 +194,20 @@ def _print(found: Robustness, net: Network, *, unrounded: bool) -> None:
         before = [f"{row['accuracy_unrounded']:.1%}"] if unrounded else []
         table.add_row(told_eps(row["eps"], found.norm), f"{row['accuracy']:.1%}", interval, *before)
     console.print(table)
+    if found.norm == "linf" and any(eps * LEVELS < 1 - 1e-9 for eps in found.eps):
+        print("below one 8-bit level (1/255) it was judged in float: no 8-bit picture holds so small a change")
     if found.eps and (by := found.by(found.eps[-1])):
         print(f"fooled by: {', '.join(f'{name} {count}' for name, count in by.items())}")
     classes = found.by_class()
     if len(classes) <= _LISTED:
-        by_class = Table("class", "pictures", "accuracy", *(f"at {told_eps(eps, found.norm)}" for eps in found.eps))
+        # As many columns as there is room for; report.json has all.
+        apart = max(1, -(-len(found.eps) // _COLUMNS))
+        shown = [k for k in range(len(found.eps)) if (len(found.eps) - 1 - k) % apart == 0]
+        told = [f"at {told_eps(found.eps[k], found.norm)}" for k in shown]
+        by_class = Table("class", "pictures", "accuracy", *told)
         for label, (count, accuracies) in classes.items():
-            by_class.add_row(net.label(label), str(count), *(f"{a:.1%}" for a in accuracies))
+            own = [accuracies[0], *(accuracies[k + 1] for k in shown)]
+            by_class.add_row(net.label(label), str(count), *(f"{a:.1%}" for a in own))
         console.print(by_class)
 
 

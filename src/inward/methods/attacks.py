@@ -15,7 +15,8 @@ from inward.columns.objectives import Objective
 from inward.columns.starts import Given, Inside
 from inward.columns.steps import Step, filled, momentum, sparse, steepest
 from inward.errors import CallError
-from inward.methods.attacked import EPS, Attacked, Classes, Goal, Loss, Moved, Norm, P, attacked, own_draws
+from inward.methods.attacked import EPS, Attacked, Classes, Loss, Moved, Norm, P, attacked, own_draws
+from inward.methods.goal import Goal
 from inward.network.lean import lean
 from inward.network.network import Network
 from inward.results import Perturbation
@@ -58,7 +59,7 @@ def fgsm(
             the way. More than 1 only helps where the network draws random numbers.
         eight_bit: judge the 8-bit picture, rounded towards the original, as a file holds it.
         seed: of what a random network draws.
-        on_pass: called after every pass with what was done, :class:`inward.ascent.Pass`.
+        on_pass: called after every pass with what was done, :class:`inward.row.Pass`.
 
     Raises:
         CallError: for an eps outside (0, 1] (linf), images not in [0, 1], classes that the network does not
@@ -120,7 +121,7 @@ def pgd(
             the way. More than 1 only helps where the network draws random numbers.
         eight_bit: judge the 8-bit picture, rounded towards the original, as a file holds it.
         seed: of the random starts, and of what a random network draws.
-        on_pass: called after every pass with what was done, :class:`inward.ascent.Pass`.
+        on_pass: called after every pass with what was done, :class:`inward.row.Pass`.
 
     Raises:
         CallError: for an eps outside (0, 1] (linf), a step that is not above 0, images not in [0, 1], classes
@@ -187,7 +188,7 @@ def momentum_fgsm(
             the way. More than 1 only helps where the network draws random numbers.
         eight_bit: judge the 8-bit picture, rounded towards the original, as a file holds it.
         seed: of what a random network draws.
-        on_pass: called after every pass with what was done, :class:`inward.ascent.Pass`.
+        on_pass: called after every pass with what was done, :class:`inward.row.Pass`.
 
     Raises:
         CallError: as for :func:`pgd`; for a decay below 0, and for the norm l1.
@@ -241,7 +242,7 @@ def targeted_attack(
         steps: steps at most.
         extra: steps after the first success.
         eight_bit: judge the 8-bit picture, rounded towards the original, as a file holds it.
-        on_pass: called after every pass with what was done, :class:`inward.ascent.Pass`.
+        on_pass: called after every pass with what was done, :class:`inward.row.Pass`.
 
     Raises:
         CallError: for an eps outside (0, 1] (linf), a target that is no class, images not in [0, 1].

@@ -54,7 +54,7 @@ def class_visualization(
         blur_every: steps from one blur to the next (ours); 0: none.
         blur_sigma: its standard deviation in pixels (ours).
         batch: how many classes at once; by default as many as memory allows. The pictures do not depend on it.
-        on_pass: called after every pass with what was done, :class:`inward.ascent.Pass`.
+        on_pass: called after every pass with what was done, :class:`inward.row.Pass`.
 
     Raises:
         CallError: for an address that is no class, or a size that the network cannot take.

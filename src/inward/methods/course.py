@@ -11,7 +11,8 @@ from torch import Tensor
 
 from inward.columns.constraints import Ball
 from inward.errors import CallError
-from inward.methods.attacked import EPS, Attacked, Goal, Moved, Norm, P
+from inward.methods.attacked import EPS, Attacked, Moved, Norm, P
+from inward.methods.goal import Goal
 from inward.network.lean import lean
 from inward.types import Images, Scores
 

@@ -72,7 +72,7 @@ def feature_attack(
         restarts: how many starts there are.
         eight_bit: change and judge the 8-bit picture, rounded towards the original, as a file holds it.
         seed: of the random starts, and of what a random network draws.
-        on_pass: called after every pass with what was done, :class:`inward.ascent.Pass`.
+        on_pass: called after every pass with what was done, :class:`inward.row.Pass`.
 
     Raises:
         CallError: for both an objective and a guide, or neither; a guide without a point, or a point without a guide;

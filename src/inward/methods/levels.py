@@ -21,28 +21,45 @@ def eight_bit(images: Images) -> Images:
 
 
 def rounded(images: Images, ball: Ball) -> Images:
-    """The nearest 8-bit picture; towards the 8-bit original where the nearest would leave the ball around that."""
+    """The nearest 8-bit picture; where it would leave the ball around the 8-bit original, values are rounded to that.
+
+    As many as needed (l1, l2), those first that lie nearest to the middle of two levels.
+    """
     start = (ball.center * LEVELS).round()
-    exact = images * LEVELS - start
-    change = ((images * LEVELS).round() - start).clamp(-start, LEVELS - start)
-    return ((start + _no_longer(change, exact, ball.eps, ball.p)) / LEVELS).clamp(0, 1)
+    exact = (images * LEVELS).clamp(0, LEVELS) - start
+    return ((start + _no_longer(exact, ball.eps, ball.p)) / LEVELS).clamp(0, 1)
 
 
 def whole(change: Images, eps: float, p: float) -> Images:
-    """The nearest change of whole levels; towards 0 where the nearest would be longer than eps."""
-    exact = change * LEVELS
-    return _no_longer(exact.round(), exact, eps, p) / LEVELS
+    """The nearest change of whole levels; rounded towards 0 where the nearest would be longer than eps."""
+    return _no_longer(change * LEVELS, eps, p) / LEVELS
 
 
-def _no_longer(change: Images, exact: Images, eps: float | Tensor, p: float) -> Images:
-    """The change in whole levels, or where it is too long, that of ``exact`` towards 0."""
-    radius = torch.as_tensor(eps, dtype=torch.float64).to(exact).view(-1, 1, 1, 1) * LEVELS
+def _no_longer(exact: Images, eps: float | Tensor, p: float) -> Images:
+    """A change in whole levels, its values rounded towards 0 as far as it would be too long."""
+    radius = torch.as_tensor(eps, dtype=torch.float64).cpu().view(-1, 1, 1, 1) * LEVELS
     if p == math.inf:
-        most = (radius + _SLACK).floor()
-        return torch.minimum(torch.maximum(change, -most), most)
-    length = lengths(exact, p).to(exact)
-    shorter = (exact * torch.where(length > radius, radius / length, 1)).trunc().to(change)
-    return torch.where(lengths(change, p).to(radius) <= radius + _SLACK, change, shorter)
+        most = (radius.to(exact) + _SLACK).floor()
+        return exact.round().clamp(-most, most)
+    nearest = exact.round()
+    too_long = (lengths(nearest, p) > radius + _SLACK).flatten().nonzero()[:, 0]
+    if len(too_long) == 0:
+        return nearest
+    own = radius if len(radius) == 1 else radius[too_long]
+    where = too_long.to(exact.device)
+    return nearest.index_copy(0, where, _shortened(exact[where].cpu().double(), own, p).to(nearest))
+
+
+def _shortened(exact: Tensor, radius: Tensor, p: float) -> Tensor:
+    """Of changes that are too long as the nearest levels: with the fewest values rounded towards 0, in that order."""
+    exact = exact * (radius / lengths(exact, p)).clamp_max(1)
+    low, near = exact.trunc().flatten(1), exact.round().flatten(1)
+    spared = near.abs() ** p - low.abs() ** p
+    excess = (near.abs() ** p).sum(1, keepdim=True) - (radius.flatten(1) + _SLACK) ** p
+    order = (exact.flatten(1) - low).abs().where(spared > 0, math.inf).argsort(dim=1, stable=True)
+    before = spared.gather(1, order).cumsum(1) - spared.gather(1, order)
+    back = torch.zeros_like(spared, dtype=torch.bool).scatter(1, order, before < excess)
+    return torch.where(back, low, near).view_as(exact)
 
 
 def lengths(change: Images, p: float = 2) -> Tensor:

@@ -96,12 +96,12 @@ class Smallest(Perturbation):
 
     def __getitem__(self, index: int) -> Self:
         one = super().__getitem__(index)
-        return replace(one, record=replace(one.records[0], inputs=one.record.inputs))
+        return replace(one, record=replace(one.records[0], inputs=one.record.inputs, notes=()))
 
     def notes(self) -> tuple[str, ...]:
-        """Where nothing works, up to which eps."""
+        """What was said of the attack that found it; where nothing works, up to which eps."""
         if self.eps[0].isfinite():
-            return super().notes()
+            return (*self.records[0].notes, *super().notes())
         return (f"it withstands every eps that was tried, up to {self.records[0].parameters['eps']:.4g}",)
 
     def measures(self) -> dict[str, Any]:
@@ -229,7 +229,7 @@ def _joint(parts: Sequence[Any]) -> Any:
 
 def _of(given: Classes, which: Sequence[int], count: int) -> Classes:
     """The classes of some of the images."""
-    if given is None or isinstance(given, str):
+    if given is None or isinstance(given, str | int):
         return given
     listed: Any = given.tolist() if isinstance(given, Tensor) else list(given)
     if not isinstance(listed, list):

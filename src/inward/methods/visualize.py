@@ -86,7 +86,7 @@ def visualize(
         precision: mixed multiplies in bfloat16, auto does so where the device has it; scores are always exact.
         batch: how many units at once; by default as many as memory allows. The pictures do not depend on it.
         seed: of the noise that each picture starts from, together with its address, and of the small changes.
-        on_pass: called after every pass with what was done, :class:`inward.ascent.Pass`.
+        on_pass: called after every pass with what was done, :class:`inward.row.Pass`.
 
     Raises:
         CallError: for an address that names no unit, options that exclude one another, or a size that the
