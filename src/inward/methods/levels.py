@@ -13,6 +13,8 @@ from inward.types import Images
 LEVELS = 255
 # So that an eps of 4 / 255 in any float is 4 levels, in levels.
 _SLACK = 1e-5
+# What float32 leaves of a level at most, in levels.
+_TIE = 1e-4
 
 
 def eight_bit(images: Images) -> Images:
@@ -40,8 +42,8 @@ def _no_longer(exact: Images, eps: float | Tensor, p: float) -> Images:
     radius = torch.as_tensor(eps, dtype=torch.float64).cpu().view(-1, 1, 1, 1) * LEVELS
     if p == math.inf:
         most = (radius.to(exact) + _SLACK).floor()
-        return exact.round().clamp(-most, most)
-    nearest = exact.round()
+        return _nearest(exact).clamp(-most, most)
+    nearest = _nearest(exact)
     too_long = (lengths(nearest, p) > radius + _SLACK).flatten().nonzero()[:, 0]
     if len(too_long) == 0:
         return nearest
@@ -50,10 +52,17 @@ def _no_longer(exact: Images, eps: float | Tensor, p: float) -> Images:
     return nearest.index_copy(0, where, _shortened(exact[where].cpu().double(), own, p).to(nearest))
 
 
+def _nearest(exact: Tensor) -> Tensor:
+    """The nearest whole change, from the middle of two towards 0: steps of half a level are common, and rounding
+    errors of float32 do not decide.
+    """
+    return exact.sign() * (exact.abs() - 0.5 - _TIE).ceil().clamp_min(0)
+
+
 def _shortened(exact: Tensor, radius: Tensor, p: float) -> Tensor:
     """Of changes that are too long as the nearest levels: with the fewest values rounded towards 0, in that order."""
     exact = exact * (radius / lengths(exact, p)).clamp_max(1)
-    low, near = exact.trunc().flatten(1), exact.round().flatten(1)
+    low, near = exact.trunc().flatten(1), _nearest(exact).flatten(1)
     spared = near.abs() ** p - low.abs() ** p
     excess = (near.abs() ** p).sum(1, keepdim=True) - (radius.flatten(1) + _SLACK) ** p
     order = (exact.flatten(1) - low).abs().where(spared > 0, math.inf).argsort(dim=1, stable=True)
