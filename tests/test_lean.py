@@ -222,6 +222,27 @@ def test_the_images_are_handed_over_with_their_channels_last() -> None:
     assert_same(net, arranged, x)
 
 
+def test_the_weights_of_convolutions_lie_as_the_images_do() -> None:
+    """Those of the module, and of a graph whose images lie otherwise, stay as they are."""
+    module = made(NETS["no scale"][0])
+    net = Network.of(module, size=SIZE)
+    x = images(2, 3, *SIZE, dtype=torch.float64)
+    with untouched(module):
+        arranged = net.edit(edits.arrange_channels_last, edits.convolve_channels_last)
+        assert laid_out(arranged)
+        assert not laid_out(net.edit(edits.convolve_channels_last))
+        assert not laid_out(net)
+        assert_same(net, arranged, x)
+
+
+def laid_out(net: Network) -> bool:
+    """Whether every convolution's weights lie channels last."""
+    graph = net.graph(SIZE)
+    assert isinstance(graph, Graph)
+    weights = [getattr(graph.module, str(n.args[1].target)) for n in graph.module.graph.nodes if op_name(n) == "conv2d"]
+    return bool(weights) and all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
+
+
 @pytest.mark.parametrize("name", sorted(networks.GRAPHS))
 def test_every_trap_of_export_is_the_same_network_lean(name: str) -> None:
     """In-place changes, custom backward passes, blocks without gradient: none of them is disturbed."""

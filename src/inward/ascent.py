@@ -13,6 +13,7 @@ What does not fit a row is a function of its own, over :func:`inward.gradient.gr
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -91,7 +92,7 @@ def ascend(
 
 def _is_finite(values: Tensor) -> bool:
     """A sum tells it sooner; it may be infinite where no value is."""
-    return bool(values.sum().isfinite() or values.isfinite().all())
+    return math.isfinite(values.sum().item()) or bool(values.isfinite().all())
 
 
 def _redirect(net: Network) -> Network:
@@ -135,15 +136,16 @@ class _Loop:
         self.optimizer = row.step(self.parameters)
         self.generator = torch.Generator().manual_seed(seed)
         count = len(like)
-        self.steps = torch.zeros(count, dtype=torch.long)
-        self.left = torch.full((count,), -1, dtype=torch.long)
-        self.helped = torch.zeros(count, dtype=torch.long)
+        self.steps, self.helped = (torch.zeros(count, dtype=torch.long) for _ in range(2))
         self.scores = torch.zeros(count, dtype=torch.float64 if like.dtype == torch.float64 else torch.float32)
-        # The images that are in the batch (also as they were given), which stand still, and what is asked of them.
+        self.arrived = torch.zeros(count, dtype=torch.bool)
+        # The images that are in the batch (also as they were given), and which stand still; how often each was moved,
+        # and with help, and how many passes it has left after its goal (-1: it is not there).
         self.present, self.still = torch.arange(count), torch.zeros(count, dtype=torch.bool)
         self.now = like
-        self.arrived = torch.zeros(count, dtype=torch.bool)
-        self.among = self.present
+        self.taken, self.aided = self.steps.clone(), self.helped.clone()
+        self.left = torch.full((count,), -1, dtype=torch.long)
+        self.waits, self.among = False, self.present
 
     def _redirects(self) -> bool:
         return self.row.redirect > 0 and redirectable(self.net.graph(self.size))
@@ -176,7 +178,8 @@ class _Loop:
 
     @torch.no_grad()
     def _keep(self) -> None:
-        """Puts the parameters of those in the batch to those of all."""
+        """Puts what is known of those in the batch to what is known of all."""
+        self.steps[self.present], self.helped[self.present] = self.taken, self.aided
         where = self.present.to(self.net.device)
         for whole, parameter in zip(self.whole, self.parameters, strict=True):
             whole[where] = parameter.detach()
@@ -210,17 +213,18 @@ class _Loop:
         """Which of those in the batch have reached their goal and had their extra passes."""
         if self.row.extra == 0:
             return reached
-        left = self.left[self.present]
-        left = torch.where(reached & (left < 0), self.row.extra, left)
-        settled = left == 0
-        self.left[self.present] = torch.where(left > 0, left - 1, left)
-        return settled
+        left = torch.where(reached & (self.left < 0), self.row.extra, self.left)
+        self.left = torch.where(left > 0, left - 1, left)
+        return left == 0
 
     def _leave(self, settled: Tensor) -> bool:
         """Takes the images that have settled out of the batch, by whole groups; True when none is left."""
+        if not settled.any():
+            return False
         self.still |= settled
         gone = self._by_groups(self.still)
         self.among = (~gone).nonzero()[:, 0]
+        self.waits = True
         if len(self.among) == len(gone):
             return False
         self._keep()
@@ -228,7 +232,7 @@ class _Loop:
         if len(self.among):
             self.objective = self.objective.select(self.among.tolist())
             self._narrow(self.among.to(self.net.device))
-            self.present, self.still = self.present[self.among], self.still[self.among]
+        self.waits = bool(self.still.any())
         return len(self.among) == 0
 
     def _by_groups(self, settled: Tensor) -> Tensor:
@@ -237,7 +241,9 @@ class _Loop:
         return settled.view(-1, group).all(1).repeat_interleave(group)
 
     def _narrow(self, where: Tensor) -> None:
-        """The parameters of those that stay, with what the optimizer knows of each."""
+        """Only those that stay, with what the optimizer knows of each."""
+        self.present, self.still, self.left = self.present[self.among], self.still[self.among], self.left[self.among]
+        self.taken, self.aided = self.taken[self.among], self.aided[self.among]
         self.now = self.now[where]
         self.constraints = tuple(constraint.select(where) for constraint in self.constraints)
         states, count = [self.optimizer.state.pop(p, {}) for p in self.parameters], len(self.parameters[0])
@@ -249,10 +255,10 @@ class _Loop:
             self.optimizer.state[parameter] = own
 
     def _move(self, look: _Look) -> None:
-        self.steps[self.present] += ((self.left[self.present] < 0) & ~self.still).long()
-        self.helped[self.present] += (look.redirected & ~self.still).long()
-        still = self.still.nonzero()[:, 0].to(self.like.device)
-        before = [p.detach()[still] for p in self.parameters] if len(still) else []
+        self.taken += (self.left < 0) & ~self.still
+        self.aided += look.redirected & ~self.still
+        still = self.still.nonzero()[:, 0].to(self.like.device) if self.waits else self.still
+        before = [p.detach()[still] for p in self.parameters] if self.waits else []
         for parameter, found in zip(self.parameters, look.gradients, strict=True):
             parameter.grad = -found
         self.optimizer.step()

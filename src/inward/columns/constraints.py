@@ -93,11 +93,10 @@ class Ball:
 
     def project(self, images: Images) -> Images:
         """The nearest image of the ball (for p = infinity to the last digit inside, as :meth:`distance` tells)."""
-        center, eps = self._center(images), self._eps(images)
+        center = self._center(images)
         if self.p == math.inf:
-            low, high = self._bounds(images)
-            return images.clamp(low, high)
-        offset = images - center
+            return images.clamp(*self._bounds(images))
+        eps, offset = self._eps(images), images - center
         if self.p == 1:
             return center + _onto_l1(offset, eps)
         norms = _norms(offset)

@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from numbers import Real
 from typing import Literal, TypeAlias, cast
 
@@ -227,12 +228,25 @@ class _OfClasses(Objective):
         logits = wide(trace[self.addresses[0]])
         if logits.ndim != 2:
             raise CallError(f"the output has the shape {tuple(logits.shape)}; class scores need (N, classes)")
+        asked = (logits.device, *logits.shape)
+        if asked not in self._indices:
+            self._indices[asked] = self._index(logits)
+        return logits, self._indices[asked]
+
+    @cached_property
+    def _indices(self) -> dict[tuple[torch.device | int, ...], Tensor]:
+        """By the device and shape of logits; loops ask at every pass."""
+        return {}
+
+    def _index(self, logits: Logits) -> Tensor:
         given = [self.classes] * len(logits) if isinstance(self.classes, int) else self.classes
         if len(given) != len(logits):
             raise CallError(f"there are {len(given)} classes for {len(logits)} images; give one class, or one an image")
         if min(given, default=0) < 0 or max(given, default=0) >= logits.shape[1]:
             raise CallError(f"the classes must be in 0 to {logits.shape[1] - 1}, not {self.classes}")
-        return logits, torch.tensor(given, device=logits.device)
+        # One that is made in inference mode could not be kept for a gradient.
+        with torch.inference_mode(False):
+            return torch.tensor(given, device=logits.device)
 
 
 @dataclass(frozen=True)

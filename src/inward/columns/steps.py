@@ -1,4 +1,4 @@
-"""Steps: how the parameters move along the gradient. Each is a factory of a ``torch.optim.Optimizer``.
+"""Steps: how the parameters move along the gradient. Each is a factory of a ``torch.optim.Optimizer``, or of its like.
 
 An optimizer minimizes; ``ascend`` hands it the negative gradient, and that is the only minus sign.
 """
@@ -6,8 +6,9 @@ An optimizer minimizes; ``ascend`` hands it the negative gradient, and that is t
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -16,30 +17,56 @@ from torch.nn import functional as F
 from inward.errors import CallError
 from inward.types import Images
 
-Step: TypeAlias = Callable[[Sequence[Tensor]], torch.optim.Optimizer]
+
+class Optimizer(Protocol):
+    """What an ascent asks of an optimizer; every ``torch.optim.Optimizer`` has it.
+
+    ``state``: what it knows of each parameter. ``param_groups``: one, whose ``params`` are moved by ``step`` along
+    their ``grad``, downwards.
+    """
+
+    state: Any
+    param_groups: list[dict[str, Any]]
+
+    def step(self) -> Any: ...
 
 
-class _Directed(torch.optim.Optimizer):
+Step: TypeAlias = Callable[[Sequence[Tensor]], Optimizer]
+
+
+class _Own:
+    """An optimizer without the hooks and records of PyTorch's, which take longer than a step of a small image."""
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self.param_groups: list[dict[str, Any]] = [{"params": list(parameters)}]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for parameter in self.param_groups[0]["params"]:
+            self._move(parameter, parameter.grad)
+
+    def _move(self, parameter: Tensor, gradient: Tensor) -> None:
+        raise NotImplementedError
+
+
+class _Directed(_Own):
     """``x <- x - lr * direction(v)`` with ``v <- decay * v + g / ||g||_1``; decay 0: ``v = g``."""
 
     def __init__(self, parameters: Sequence[Tensor], lr: float, direction: Callable[[Tensor], Tensor], decay: float):
-        super().__init__(parameters, {"lr": lr, "decay": decay})
-        self._direction = direction
+        super().__init__(parameters)
+        self._lr, self._direction, self._decay = lr, direction, decay
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                velocity = self._velocity(parameter, parameter.grad, group["decay"])
-                parameter.sub_(self._direction(velocity), alpha=group["lr"])
+    def _move(self, parameter: Tensor, gradient: Tensor) -> None:
+        parameter.sub_(self._direction(self._velocity(parameter, gradient)), alpha=self._lr)
 
-    def _velocity(self, parameter: Tensor, gradient: Tensor, decay: float) -> Tensor:
-        if decay == 0:
+    def _velocity(self, parameter: Tensor, gradient: Tensor) -> Tensor:
+        if self._decay == 0:
             return gradient
         length = gradient.abs().flatten(1).sum(1).view(-1, *[1] * (gradient.ndim - 1))
         unit = torch.where(length > 0, gradient / torch.where(length > 0, length, 1), 0)
         state = self.state[parameter]
-        state["velocity"] = decay * state.get("velocity", 0) + unit
+        state["velocity"] = self._decay * state.get("velocity", 0) + unit
         return state["velocity"]
 
 
@@ -53,22 +80,22 @@ def momentum(lr: float, direction: Callable[[Tensor], Tensor], decay: float = 1.
     return lambda parameters: _Directed(parameters, lr, direction, decay)
 
 
-class _Sparse(torch.optim.Optimizer):
+class _Sparse(_Own):
     """Moves some values of each image in [0, 1]: ``moves(gradient, room)``, both (N, D), gives by how much."""
 
     def __init__(self, parameters: Sequence[Tensor], moves: Callable[[Tensor, Tensor, int], Tensor]) -> None:
-        super().__init__(parameters, {})
+        super().__init__(parameters)
         self._moves, self._done = moves, 0
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                flat, up = parameter.flatten(1), -parameter.grad.flatten(1)
-                # How far each value can go in its direction; one without a gradient stays.
-                room = torch.where(up > 0, 1 - flat, flat).clamp_min(0) * (up != 0)
-                parameter.add_((self._moves(up.abs(), room, self._done) * up.sign()).view_as(parameter))
+    def step(self) -> None:
+        super().step()
         self._done += 1
+
+    def _move(self, parameter: Tensor, gradient: Tensor) -> None:
+        flat, up = parameter.flatten(1), -gradient.flatten(1)
+        # How far each value can go in its direction; one without a gradient stays.
+        room = torch.where(up > 0, 1 - flat, flat).clamp_min(0) * (up != 0)
+        parameter.add_((self._moves(up.abs(), room, self._done) * up.sign()).view_as(parameter))
 
 
 def sparse(lr: float, steps: int, share: float = 0.01) -> Step:
@@ -129,25 +156,25 @@ def blurred_gradient(lr: float, *, every: int, sigma: float) -> Step:
     return lambda parameters: _BlurredGradient(parameters, lr, every, sigma)
 
 
-class _BlurredGradient(torch.optim.Optimizer):
+class _BlurredGradient(_Own):
     def __init__(self, parameters: Sequence[Tensor], lr: float, every: int, sigma: float) -> None:
-        super().__init__(parameters, {"lr": lr})
-        self._every, self._sigma, self._done = every, sigma, 0
+        super().__init__(parameters)
+        self._lr, self._every, self._sigma, self._done = lr, every, sigma, 0
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         self._done += 1
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                parameter.sub_(self._rate(parameter, parameter.grad, group["lr"]) * parameter.grad)
-                if self._every and self._sigma and self._done % self._every == 0:
-                    parameter.copy_(gaussian_blur(parameter, self._sigma))
+        super().step()
 
-    def _rate(self, parameter: Tensor, gradient: Tensor, lr: float) -> Tensor:
+    def _move(self, parameter: Tensor, gradient: Tensor) -> None:
+        parameter.sub_(self._rate(parameter, gradient) * gradient)
+        if self._every and self._sigma and self._done % self._every == 0:
+            parameter.copy_(gaussian_blur(parameter, self._sigma))
+
+    def _rate(self, parameter: Tensor, gradient: Tensor) -> Tensor:
         length = gradient.square().flatten(1).mean(1).sqrt()
         state = self.state[parameter]
         known = state.setdefault("rate", torch.zeros_like(length))
-        new = torch.where(length > 0, lr / torch.where(length > 0, length, 1), 0)
+        new = torch.where(length > 0, self._lr / torch.where(length > 0, length, 1), 0)
         state["rate"] = torch.where(known > 0, known, new)
         return state["rate"].view(-1, *[1] * (parameter.ndim - 1))
 

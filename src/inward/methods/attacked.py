@@ -120,7 +120,7 @@ class Attacked:
         """The objective over ``eot`` runs of the network."""
         return objective if self.eot == 1 else Expected(objective, self.eot)
 
-    @property
+    @cached_property
     def lead(self) -> Objective:
         """Above 0 where the attack has succeeded: how far the target, or any other class, is ahead."""
         return Margin(self.labels) if self.targets is None else -1.0 * Margin(self.targets)

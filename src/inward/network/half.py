@@ -10,10 +10,9 @@ from torch import fx
 from inward.network.edit import hold
 from inward.network.graph import Graph
 from inward.network.layout import op_name
-from inward.network.memory import any_order, free_views
+from inward.network.memory import OUR_CONVOLUTIONS, any_order, free_views
 
 _PRODUCTS = {"conv1d", "conv2d", "conv3d", "linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "linear_of_map"}
-_CONVOLUTIONS = {"folded_convolution", "strided_convolution", "folded_strided_convolution"}
 
 
 def halve(graph: Graph, dtype: torch.dtype) -> Graph:
@@ -25,7 +24,7 @@ def halve(graph: Graph, dtype: torch.dtype) -> Graph:
     module = graph.edited(free_views).module
     order = torch.channels_last if any_order(module) else torch.contiguous_format
     for node in module.graph.nodes:
-        if node.op == "call_function" and op_name(node) in _PRODUCTS | _CONVOLUTIONS:
+        if node.op == "call_function" and op_name(node) in _PRODUCTS | OUR_CONVOLUTIONS:
             node.args = tuple(_halved(module, node, value, dtype, order) for value in node.args)
             node.kwargs = {k: _halved(module, node, value, dtype, order) for k, value in node.kwargs.items()}
     return Graph(module, graph.points, graph.outputs, graph.aliases, dtype)

@@ -16,7 +16,7 @@ from inward.errors import CallError
 from inward.network.edit import hold
 from inward.network.graph import Graph
 from inward.network.layout import op_name
-from inward.network.memory import arrange_channels_last, flatten_channels_last
+from inward.network.memory import arrange_channels_last, convolve_channels_last, flatten_channels_last
 from inward.network.modes import has_half
 from inward.network.network import Network
 from inward.network.operation import argument
@@ -52,13 +52,12 @@ def precision_of(net: Network, precision: str) -> Literal["full", "mixed"]:
 
 
 def _lean(net: Network) -> Network:
-    return net.edit(
-        fold_constants, fold_batch_norms, gradients_over_blocks, arrange_channels_last, flatten_channels_last
-    )
+    return net.edit(*_EDITS, convolve_channels_last)
 
 
 def _half(net: Network) -> Network:
-    return _lean(net).halved(torch.bfloat16)
+    # Halving lays out the weights by itself.
+    return net.edit(*_EDITS).halved(torch.bfloat16)
 
 
 def fold_constants(module: fx.GraphModule) -> None:
@@ -157,3 +156,6 @@ def _constants(module: fx.GraphModule, nodes: Any) -> list[Tensor] | None:
     if not all(isinstance(n, fx.Node) and n.op == "get_attr" for n in nodes):
         return None
     return [getattr(module, str(n.target)) for n in nodes]
+
+
+_EDITS = (fold_constants, fold_batch_norms, gradients_over_blocks, arrange_channels_last, flatten_channels_last)

@@ -62,6 +62,7 @@ class Network:
         self._derived: tuple[str, dict[Hashable, Any]] = ("", {})
         self._hashed: tuple[tuple[Any, ...], str] | None = None
         self._outputs: dict[tuple[int, Size], tuple[tuple[int, ...], Layout]] = {}
+        self._whole: dict[tuple[str, Size], Address] = {}
 
     @classmethod
     def of(
@@ -224,8 +225,16 @@ class Network:
         Raises CallError naming the nearest valid names, or the range, where there is no such point,
         unit, place or class.
         """
-        parsed, size = parse(address), size or self.size
-        graph = self.graph(size)
+        size = size or self.size
+        # Loops ask for whole points at every pass; there are only so many of these.
+        if (known := self._whole.get((address, size))) is None:
+            known = self._resolve(address, size)
+            if known.unit is None:
+                self._whole[address, size] = known
+        return known
+
+    def _resolve(self, address: str, size: Size) -> Address:
+        parsed, graph = parse(address), self.graph(size)
         if parsed.output is not None:
             return self._resolve_class(parsed, graph, size)
         name = graph.aliases.get(parsed.point, parsed.point)
