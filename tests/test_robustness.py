@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -304,6 +305,47 @@ def test_labels_of_folders_by_name_number_and_order(net: Network, tmp_path: Path
     for i in range(3):
         picture(tmp_path / "flat" / f"{4 - i}_n0123_thing.png", i)
     assert labeled(tmp_path / "flat", net).labels == [2, 3, 4]
+
+
+def test_labels_of_folders_by_wordnet_id(net: Network, tmp_path: Path) -> None:
+    # Their places in ImageNet's list, which a network of its 1000 classes answers with.
+    for i, name in enumerate(("n01440764", "n03888257", "n01484850")):
+        picture(tmp_path / "val" / name / "a.png", i)
+    imagenet = network(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 9 * 7, 1000)).eval(), SIZE, channels=3
+    )
+    assert labeled(tmp_path / "val", imagenet).labels == [0, 2, 701]
+    with pytest.raises(CallError, match=r"\('n03888257' is parachute, chute, which no class is called\); put"):
+        labeled(tmp_path / "val", net)
+    (tmp_path / "val" / "n03888257").rename(tmp_path / "val" / "n01518878")
+    assert labeled(tmp_path / "val", net).labels == [0, 2, 3]
+    (tmp_path / "val" / "n01518878").rename(tmp_path / "val" / "n99999999")
+    with pytest.raises(CallError, match="there is no WordNet id 'n99999999'"):
+        labeled(tmp_path / "val", net)
+    with pytest.raises(CallError, match="the WordNet id 'n99999999' is none of ImageNet's 1000 classes"):
+        labeled(tmp_path / "val", imagenet)
+
+
+def test_a_wordnet_id_that_is_itself_a_label_is_that_class(tmp_path: Path) -> None:
+    for i, name in enumerate(("n01440764", "n01518878")):
+        picture(tmp_path / name / "a.png", i)
+    ids = ["n01443537", "n01518878", "n01440764", "a", "b"]
+    assert labeled(tmp_path, network(conv_net(), SIZE, labels=ids)).labels == [2, 1]
+    # A name of the id that two classes have is no answer.
+    twice = network(conv_net(), SIZE, labels=["tench", "ostrich, bird", "struthio camelus", "a", "b"])
+    with pytest.raises(CallError, match="'n01518878' is ostrich, Struthio camelus, which several classes are called"):
+        labeled(tmp_path, twice)
+
+
+def test_wordnet_ids_without_timm(net: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm.data", None)
+    for i in range(4):
+        picture(tmp_path / f"n0144076{i}" / "a.png", i)
+    with pytest.raises(CallError, match=r"^'n01440760' is a WordNet id, .* with timm; pip install 'inward\[timm\]'$"):
+        labeled(tmp_path, net)
+    # As many folders as classes need no list.
+    picture(tmp_path / "n01440764" / "a.png", 4)
+    assert labeled(tmp_path, net).labels == [0, 1, 2, 3, 4]
 
 
 def test_labels_that_are_none_are_refused(net: Network, tmp_path: Path) -> None:

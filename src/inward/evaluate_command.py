@@ -76,8 +76,9 @@ def evaluate_command(
     Each picture counts as right as long as no attack within eps makes the network answer another class.
     Stopped, it goes on where it was when it is called again.
 
-    Data is a folder of folders named after their classes, a folder of pictures whose names begin with the class's
-    number, an .npz file with images and labels, or an idx file (t10k-images-idx3-ubyte.gz, its labels beside it).
+    Data is a folder of folders named after their classes (by name, number or WordNet id), a folder of pictures whose
+    names begin with the class's number, an .npz file with images and labels, or an idx file
+    (t10k-images-idx3-ubyte.gz, its labels beside it).
 
     Args:
         model: torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory or file.pt2.
