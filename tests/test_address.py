@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 import networks
-from inward.errors import CallError
+from helpers import conv_net, digits
+from helpers import inward as command
+from inward.errors import CallError, InwardWarning
+from inward.methods.predict import predict
 from inward.nets.inception_v1 import inception_v1
 from inward.network import Network
 from inward.network.address import Address, class_index, parse
@@ -185,6 +190,51 @@ def test_names_of_classes() -> None:
     assert class_index("crane", labels) == 2
     with pytest.raises(CallError, match=r"'crane' names several classes; write class:0 \(crane\) or class:1 \(crane\)"):
         class_index("crane", ["crane", "crane"])
+
+
+@pytest.mark.parametrize("ask", ["resolve", "label", "predict"])
+@pytest.mark.parametrize("count", [3, 6])
+def test_labels_that_are_not_as_many_as_the_classes_are_told_of_once(ask: str, count: int) -> None:
+    net = Network.of(conv_net(), name="five", size=(9, 7), labels=["cat", "dog", "cow", "ant", "bee", "yak"][:count])
+    # As long as no class is named, all is well.
+    net(images(1, 3, 9, 7))
+    asked: dict[str, Callable[[], object]] = {
+        "resolve": lambda: net.resolve("class:dog").unit,
+        "label": lambda: net.label(4),
+        "predict": lambda: predict(net, images(2, 3, 9, 7), top=1)[0][0].label,
+    }
+    told = f"five has 5 classes and its list of labels has {count} names, .*; give labels"
+    with pytest.warns(InwardWarning, match=told) as found:
+        asked[ask]()
+    assert len(found) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert net.label(4) == ("4" if count == 3 else "bee")
+        assert net.within(10**9).resolve("class:dog").unit == 1
+
+
+def test_labels_of_another_output_or_of_a_cut_network_are_no_matter() -> None:
+    net = Network.of(conv_net(), size=(9, 7), labels=["cat", "dog", "cow", "ant", "bee"])
+    # Six units at its end, and five names.
+    assert net.upto("conv").classes() == 6
+    assert [net.label(0), net.label(4)] == ["cat", "bee"]
+    # Counting classes makes no graph of another size than the one that is there.
+    other = Network.of(conv_net(), size=(9, 7), labels=["cat", "dog", "cow", "ant", "bee"])
+    other(images(1, 3, 12, 10))
+    assert other.label(1) == "dog"
+    assert list(other._graphs) == [(12, 10)]
+
+
+def test_labels_of_the_command_line(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("L", (8, 8), 128).save(tmp_path / "a.png")
+    (tmp_path / "names.txt").write_text("background\n" + "\n".join("abcdefghij"))
+    said = command("predict", *digits(), tmp_path / "a.png", "--labels", tmp_path / "names.txt")
+    assert said.status == 0
+    assert said.err.startswith("inward: inward/digits has 10 classes and its list of labels has 11 names")
+    assert said.err.count("\n") == 1
+    assert command("predict", *digits(), tmp_path / "a.png").err == ""
 
 
 def test_what_was_not_traced() -> None:

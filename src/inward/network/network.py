@@ -16,6 +16,7 @@ from inward.network.address import Address, class_index, nearest, parse
 from inward.network.graph import NOTHING, Edit, Graph, Point
 from inward.network.half import halve
 from inward.network.hooks import HookGraph
+from inward.network.labels import check_labels, named_class
 from inward.network.layout import UNKNOWN, Layout, by_rank
 from inward.network.modules import channels_of, unwrap
 from inward.network.preprocess import Preprocess
@@ -255,8 +256,8 @@ class Network:
             raise CallError(f"{self.name} was cut after {', '.join(self._ends)}, so it has no classes")
         if parsed.output is None or parsed.output >= len(graph.outputs):
             raise CallError(f"{self.name} has {len(graph.outputs)} outputs, counted from 0; there is no {parsed}")
-        unit = parsed.unit if parsed.label is None else class_index(parsed.label, self.labels)
         count = self.classes(parsed.output, size)
+        unit = parsed.unit if parsed.label is None else class_index(parsed.label, self.labels)
         if unit is not None and unit >= count:
             raise CallError(f"there is no class {unit}; {self.name} has {count} classes, 0 to {count - 1}")
         return Address("class", unit, output=parsed.output)
@@ -266,9 +267,11 @@ class Network:
 
         Raises CallError where the output has no axis of classes.
         """
-        shape, layout = self._output(output, size or self.size)
+        shape, layout = self._output(output, size or next(iter(self._graphs), self.size))
         if not layout.has_units:
             raise CallError(f"{self.name} gives a tensor of shape {shape}, in which no axis is known to hold classes")
+        if output == 0 and self._ends is None:
+            check_labels(self._source, self.name, self.labels, layout.units(shape))
         return layout.units(shape)
 
     def _output(self, output: int, size: Size) -> tuple[tuple[int, ...], Layout]:
@@ -352,7 +355,7 @@ class Network:
 
     def label(self, index: int) -> str:
         """The name of a class, or its number where the network has no labels."""
-        return self.labels[index] if self.labels and index < len(self.labels) else str(index)
+        return named_class(index, self.labels, self.classes)
 
 
 def pick_device(device: str | torch.device) -> torch.device:
