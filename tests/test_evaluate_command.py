@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import inward
 from helpers import digits
 from helpers import inward as command
 from inward.methods.table import TABLE
 from inward.studies.accuracy import told_eps
-from inward.studies.robustness import _Run
+from inward.studies.robustness import _Run, described
+from lettered import listened
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -44,6 +47,35 @@ def test_the_command(tmp_path: Path) -> None:
     for name, one in checks.items():
         assert one["ok"] is True, name
         assert f"ok    {name}: {one['told']}\n" in said.out
+
+
+def test_the_report_names_the_attack_all_its_options_and_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    np.savez(tmp_path / "d.npz", images=(data.images[:6] * 15.9375).astype("uint8"), labels=data.target[:6])
+    written = listened(monkeypatch)
+    options = ["--attack", "pgd", "--steps", "2", "--eps", "0.1", "--no-checks", "--out", tmp_path / "e"]
+    assert command("evaluate", *digits(), tmp_path / "d.npz", *options).status == 0
+    told = json.loads((tmp_path / "e" / "report.json").read_text())
+    # What was given, and the defaults of pgd's signature; neither what it is given with each batch nor its watchers.
+    parameters = {"norm": "linf", "loss": "cross-entropy", "steps": 2, "step_size": None, "random_start": True}
+    parameters |= {"restarts": 1, "stop": True, "extra": 0, "eot": 1, "eight_bit": True, "seed": 0}
+    assert (told["attack"], told["parameters"], told["network"]) == ("pgd", parameters, "inward/digits")
+    manifest = json.loads((tmp_path / "e" / "manifest.json").read_text())
+    assert (manifest["attack"], manifest["parameters"]) == ("pgd", parameters)
+    assert "Accuracy under pgd, 6 images, inward/digits" in [line.text for line in written]
+
+
+def test_an_attack_is_described_by_the_last_that_was_given() -> None:
+    inner = partial(inward.fgsm, loss="dlr", stop=False, on_pass=print)
+    name, told = described(partial(inner, loss="margin", eps=0.1, label=3))
+    assert name == "fgsm"
+    assert told == {"norm": "linf", "loss": "margin", "stop": False, "eot": 1, "eight_bit": True, "seed": 0}
+    # A function among the options has no place in JSON, nor has the default that it stands in for.
+    assert "loss" not in described(partial(inner, loss=len))[1]
 
 
 def test_the_command_stops_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

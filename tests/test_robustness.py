@@ -121,7 +121,7 @@ def test_a_stopped_pass_goes_on(net: Network, pictures: Files, tmp_path: Path, a
     assert not (place / "report.json").exists()
     found = evaluate(net, pictures, attack, EPS, batch=4, folder=place)
     assert found == whole
-    assert json.loads((place / "report.json").read_text()) == whole.report()
+    assert whole.report().items() <= json.loads((place / "report.json").read_text()).items()
     with Image.open(place / "curve.png") as drawn:
         assert drawn.width >= 560
 
@@ -241,7 +241,7 @@ def test_a_stopped_search_goes_on(net: Network, pictures: Files, tmp_path: Path)
             assert not (tmp_path / "e" / "report.json").exists()
             continue
         assert found == whole
-        assert json.loads((tmp_path / "e" / "report.json").read_text()) == whole.report()
+        assert whole.report().items() <= json.loads((tmp_path / "e" / "report.json").read_text()).items()
     # Another accuracy begins with what is known: at these eps there is nothing left to do.
     told: list[float] = []
     other = eps_at(

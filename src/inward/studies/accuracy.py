@@ -139,15 +139,15 @@ def told_eps(eps: float, norm: str) -> str:
     return f"{eps:.4g}"
 
 
-def curve(found: Robustness) -> Image.Image:
-    """Accuracy by eps, in a band of its 95 % interval."""
+def curve(found: Robustness, attack: str = "attack", network: str = "") -> Image.Image:
+    """Accuracy by eps, in a band of its 95 % interval; the title names the attack and the network."""
     places = (0.0, *found.eps)
     across = torch.tensor(places, dtype=torch.float64) / places[-1]
     left = torch.tensor([found.accuracy(e) for e in places], dtype=torch.float64)
     low, high = torch.tensor([found.interval(e) for e in places], dtype=torch.float64).T
     last = f"{found.accuracy(places[-1]):.1%} at {told_eps(places[-1], found.norm)}"
     line = draw.Line("accuracy, and its 95 % interval", across, left, told=last, band=(low, high))
-    title = f"Accuracy under attack, {len(found.images)} images"
+    title = ", ".join([f"Accuracy under {attack}", f"{len(found.images)} images", *([network] if network else [])])
     axis = "eps (linf), in 8-bit levels" if found.norm == "linf" else f"eps ({found.norm})"
     return draw.curves([line], title, across=axis, up="accuracy", ticks=_ticks(places, found.norm))
 

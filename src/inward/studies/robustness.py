@@ -7,6 +7,7 @@ A pass can be stopped and goes on.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import time
@@ -32,6 +33,8 @@ from inward.studies.evaluation import Kept
 from inward.studies.in_memory import Data, examples
 from inward.studies.labeled import Examples
 
+# What an attack is given with each batch, and what only watches it.
+_EACH = {"net", "images", "label", "target", "eps", "on_pass", "on_progress"}
 # Seconds between two writings of what is known; a stop writes it too.
 _EVERY = 20.0
 OnBatch = Callable[[int, int, float], None]
@@ -177,8 +180,12 @@ class _Run:
         return self.robustness(()).accuracy(self.grid[number])
 
     def finish(self, report: Mapping[str, Any], found: Robustness) -> None:
-        if self.kept is not None:
-            self.kept.finish(report, curve(found) if found.eps else None)
+        if self.kept is None:
+            return
+        name, parameters = described(self._attack)
+        told = json.loads(json.dumps({"attack": name, "parameters": parameters, "network": self.net.name}, default=str))
+        drawn = curve(found, name, self.net.name) if found.eps else None
+        self.kept.finish(told | report, drawn)
 
     def answer(self) -> None:
         """Shows the network the images as they are."""
@@ -265,8 +272,15 @@ def _identity(net: Network, data: Examples, attack: AnyAttack, asked: Mapping[st
 
 
 def described(attack: AnyAttack) -> tuple[str, dict[str, Any]]:
-    """The name of an attack and the options it was given, as far as JSON has them (no functions)."""
+    """The name of an attack and all its options, its own defaults too, as far as JSON has them (no functions)."""
     if not isinstance(attack, partial):
-        return str(getattr(attack, "__qualname__", type(attack).__qualname__)), {}
+        signature = inspect.signature(attack).parameters.values()
+        usual = {p.name: p.default for p in signature if p.default is not p.empty and p.name not in _EACH}
+        return str(getattr(attack, "__qualname__", type(attack).__qualname__)), _told(usual)
     name, inner = described(attack.func)
-    return name, inner | {k: v for k, v in attack.keywords.items() if not callable(v)}
+    given = {k: v for k, v in attack.keywords.items() if k not in _EACH}
+    return name, _told(inner | given)
+
+
+def _told(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if not callable(value)}
