@@ -10,6 +10,7 @@ from torch import Tensor
 
 from helpers import conv_net, network
 from inward import CallError, Network, pgd, targeted_attack
+from inward.figures import caption
 from inward.methods.predict import predict
 from inward.results import Perturbation
 from same import images
@@ -120,10 +121,24 @@ def test_success_is_what_the_8_bit_picture_is_taken_for(net: Network) -> None:
         found = targeted_attack(net, x, target=goals, eps=eps, steps=15)
         answers = [top[0].index for top in predict(net, found.adversarial, top=1)]
         assert found.success.tolist() == [f"class:{k}" == goal for k, goal in zip(answers, goals, strict=True)]
+        assert found.answers == tuple(f"class:{k}" for k in answers)
+        assert found[3].measures()["answer"] == f"class:{answers[3]}"
         # The lead over the best other class is positive exactly where it succeeds.
         assert found.success.tolist() == (found.final > 0).tolist()
         outcomes |= set(found.success.tolist())
     assert outcomes == {True, False}  # the judge was asked about both
+
+
+def test_the_answer_is_told_with_its_name(net: Network) -> None:
+    found = pgd(net, pictures(), eps=20 / 255)
+    assert found.success.all()
+    for i in range(4):
+        label, (best,) = found.labels[i], predict(net, found.adversarial[i : i + 1], top=1)[0]
+        assert caption(found[i]).startswith(f"label {label}, now class:{best.index} {best.label}, final ")
+    # In float, nothing is judged again from a file; and one that withstands is still what it was.
+    withstood = pgd(net, pictures(), eps=1e-6, eight_bit=False)
+    assert not withstood.success.any()
+    assert withstood.answers == withstood.labels
 
 
 def test_steps_count_to_the_first_success_and_extra_follow(net: Network) -> None:

@@ -222,6 +222,8 @@ def test_note_under_a_level(pictures: Path, tmp_path: Path) -> None:
     assert said.status == 0
     assert said.err.startswith("note: eps 0.00196 is under one 8-bit level")
     assert "success False" in said.out
+    # A name that is the number alone is not said twice.
+    assert "target class:8, now class:0, final -" in said.out
 
 
 def test_visualize_and_rerun(tmp_path: Path) -> None:

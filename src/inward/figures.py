@@ -30,6 +30,8 @@ _AT_LEAST = 224
 # Beside a map stand a margin, the colors of its scale and numbers of three letters at the least.
 _BESIDE = 60
 _MOST_UNITS = 20
+# Measures that are classes, and what a line calls them.
+_ANSWERS = {"answer": "now", "answer_before": "was"}
 # Measures that are shares of a difference of scores.
 _SHARES = {"error", "signed_error", "distance_left"}
 
@@ -224,8 +226,16 @@ def named(result: Result, address: str) -> str:
 
 
 def caption(result: Result) -> str:
-    """What was measured, in a line."""
-    return describe(readable(result.measures()))
+    """What was measured, in a line; answers with the names of their classes."""
+    told = result.measures()
+    named_answers = {key: _with_name(result, told[key]) for key in _ANSWERS if key in told}
+    return describe(readable({_ANSWERS.get(key, key): value for key, value in (told | named_answers).items()}))
+
+
+def _with_name(result: Result, address: str) -> str:
+    """A class address before the name of its class, where that is more than the number."""
+    unit = parse(address).unit
+    return address if unit is None or result.net.label(unit) == str(unit) else f"{address} {result.net.label(unit)}"
 
 
 def readable(measures: Mapping[str, Any]) -> dict[str, Any]:

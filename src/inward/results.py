@@ -145,6 +145,7 @@ class Perturbation(Result):
         adversarial: (N, C, H, W); on the grid of 8-bit values, as a PNG holds them, unless asked otherwise.
         labels: the class each is led away from, an address each.
         targets: the class asked for, an address each; empty where any other class will do.
+        answers: the class that the network answers for ``adversarial``, an address each.
         success: (N,), of ``adversarial``.
         unrounded: (N,), success before the values were rounded to 8 bits.
         steps: (N,), passes until the goal was first reached (all passes where it was not).
@@ -154,7 +155,7 @@ class Perturbation(Result):
     """
 
     batched: ClassVar[tuple[str, ...]] = (
-        *("images", "adversarial", "labels", "targets", "success", "unrounded"),
+        *("images", "adversarial", "labels", "targets", "answers", "success", "unrounded"),
         *("steps", "linf", "l2", "l1", "l0", "final"),
     )
     columns: ClassVar[tuple[str, ...]] = ("history",)
@@ -163,6 +164,7 @@ class Perturbation(Result):
     adversarial: Images
     labels: tuple[str, ...]
     targets: tuple[str, ...]
+    answers: tuple[str, ...]
     success: Tensor
     unrounded: Tensor
     steps: Tensor
@@ -199,6 +201,7 @@ class Perturbation(Result):
         success, unrounded = bool(self.success[0]), bool(self.unrounded[0])
         return {
             **({"target": self.targets[0]} if self.targets[0] else {"label": self.labels[0]}),
+            "answer": self.answers[0],
             "final": self.final[0].item(),
             "success": success,
             # Both figures, where rounding makes a difference.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from hashlib import sha256
-from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -56,6 +56,14 @@ def own_draws(attack: Callable[Q, R]) -> Callable[Q, R]:
             return attack(*args, **options)
 
     return run
+
+
+class Verdict(NamedTuple):
+    """Whether each image is taken for what the attack wants, by how much it leads, and the number of its class."""
+
+    success: Tensor
+    lead: Scores
+    answers: Tensor
 
 
 @dataclass(frozen=True)
@@ -138,14 +146,19 @@ class Attacked:
     @torch.no_grad()
     def judged(self, images: Images, numbers: Tensor) -> tuple[Tensor, Scores]:
         """Success and lead of candidates for the images with these numbers, as they stand."""
-        return self._verdict(images, numbers, torch.stack(_answers(self.net, images, self.eot)).mean(0))
-
-    def _verdict(self, images: Images, numbers: Tensor, logits: Logits) -> tuple[Tensor, Scores]:
-        lead = self.lead.select(numbers.tolist())(Trace(self.net, images, {"class": logits}))
-        return self.fooled(logits, numbers), lead.cpu()
+        success, lead, _ = self._seen(images, numbers)
+        return success, lead
 
     @torch.no_grad()
-    def _judged_where_changed(self, images: Images, numbers: Tensor) -> tuple[Tensor, Scores]:
+    def _seen(self, images: Images, numbers: Tensor) -> Verdict:
+        return self._verdict(images, numbers, torch.stack(_answers(self.net, images, self.eot)).mean(0))
+
+    def _verdict(self, images: Images, numbers: Tensor, logits: Logits) -> Verdict:
+        lead = self.lead.select(numbers.tolist())(Trace(self.net, images, {"class": logits}))
+        return Verdict(self.fooled(logits, numbers), lead.cpu(), logits.argmax(1).cpu())
+
+    @torch.no_grad()
+    def _judged_where_changed(self, images: Images, numbers: Tensor) -> Verdict:
         """The same; what the network says of the images themselves is known."""
         where = numbers.to(images.device)
         logits, changed = self.logits[where], (images != self.images[where]).flatten(1).any(1)
@@ -153,8 +166,8 @@ class Attacked:
             logits[changed] = torch.stack(_answers(self.net, images[changed], self.eot)).mean(0)
         return self._verdict(images, numbers, logits)
 
-    def judged_at_last(self, images: Images, numbers: Tensor, seed: int) -> tuple[Tensor, Scores]:
-        """The same for the result. A random network runs once, for each image alone, from its own of the ``seed``.
+    def judged_at_last(self, images: Images, numbers: Tensor, seed: int) -> Verdict:
+        """The same for the result, with answers. A random network runs once, for each image alone, from its own seed.
 
         So what an attack was lucky with on its way does not count, and a saved picture is judged by the same draw.
         """
@@ -163,9 +176,8 @@ class Attacked:
         once, seeds, found = replace(self, eot=1), self.seeds(seed), []
         for image, number in zip(images, numbers, strict=True):
             with drawing(seeds[number] ^ _JUDGED, self.net.device):
-                found.append(once.judged(image[None], number[None]))
-        success, lead = zip(*found, strict=True)
-        return torch.cat(success), torch.cat(lead)
+                found.append(once._seen(image[None], number[None]))
+        return Verdict(*(torch.cat(each) for each in zip(*found, strict=True)))
 
     def shown(self, images: Images, numbers: Tensor, ball: Ball | None) -> Images:
         """Candidates as they are saved: inside the ball to the last digit, in whole levels where that is asked."""
@@ -186,11 +198,12 @@ class Attacked:
         """The result, judged anew. ``parameters`` are all of the method's."""
         everyone = torch.arange(len(self.images))
         seed = parameters.get("seed", 0)
-        success, final = self.judged_at_last(moved.shown, everyone, seed)
+        success, final, answers = self.judged_at_last(moved.shown, everyone, seed)
         # That a random network was fooled once says nothing of this run.
         unrounded = success.clone() if self.random else success | moved.fooled
         if self.eight_bit and (unsure := (~unrounded).nonzero()[:, 0]).numel():
-            unrounded[unsure], _ = self.judged_at_last(moved.exact[unsure.to(self.images.device)], unsure, seed)
+            exact = moved.exact[unsure.to(self.images.device)]
+            unrounded[unsure] = self.judged_at_last(exact, unsure, seed).success
         made = record(self.net, method, dict(parameters), {"images": self.images}, self.started, (*self.notes, *notes))
         return Perturbation(
             self.net,
@@ -199,6 +212,7 @@ class Attacked:
             adversarial=moved.shown,
             labels=tuple(named(self.labels)),
             targets=("",) * len(self.labels) if self.targets is None else tuple(named(self.targets)),
+            answers=tuple(named(answers.tolist())),
             success=success,
             unrounded=unrounded,
             steps=moved.steps,
@@ -350,8 +364,8 @@ def distances(images: Images, changed: Images, *, whole: bool) -> dict[str, Tens
     }
 
 
-def judged_again(result: Perturbation, images: Images, adversarial: Images) -> dict[str, Tensor]:
-    """Success, lead and distances of a result, as saved pictures show them."""
+def judged_again(result: Perturbation, images: Images, adversarial: Images) -> dict[str, Any]:
+    """Success, lead, answers and distances of a result, as saved pictures show them."""
     size = (images.shape[2], images.shape[3])
     net, aimed = result.net, bool(result.targets[0])
     labels = classes_of(net, result.labels, size)
@@ -359,5 +373,6 @@ def judged_again(result: Perturbation, images: Images, adversarial: Images) -> d
     # As for a random network; another answers the same.
     asked = Attacked(net, images, images.new_empty(0), labels, targets, True, 0.0, random=True)
     seed = result.record.parameters.get("seed", 0)
-    success, final = asked.judged_at_last(adversarial, torch.arange(len(images)), seed)
-    return {"success": success, "final": final, **distances(images, adversarial, whole=True)}
+    success, final, answers = asked.judged_at_last(adversarial, torch.arange(len(images)), seed)
+    told = {"success": success, "final": final, "answers": tuple(named(answers.tolist()))}
+    return told | distances(images, adversarial, whole=True)
