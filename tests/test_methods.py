@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import inward
 from helpers import Dead, conv_net, network
+from inward.errors import CallError
 from inward.methods.method import Method
 from inward.methods.table import TABLE
 from inward.network import Network
@@ -126,6 +127,14 @@ def gap(a: Tensor, b: Tensor) -> float:
     if a.numel() == 0:
         return 0.0
     return ((a.double() - b.double()).abs().max() / b.double().abs().max().clamp_min(1e-12)).item()
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in TABLE if "target" in inspect.signature(row.function).parameters], ids=lambda row: row.name
+)
+def test_a_target_that_leaves_out_that_it_is_a_class_is_told_so(row: Method, net: Network) -> None:
+    with pytest.raises(CallError, match=f"^'1' is a class of {net.name}; write class:1$"):
+        call(row, net, given(row, net, 2), target="1")
 
 
 @every_method

@@ -19,6 +19,7 @@ from inward.columns.expectation import Expected
 from inward.columns.objectives import DLR, CrossEntropy, Margin, Objective, TargetedDLR, classes_of
 from inward.errors import CallError
 from inward.gradient import constant
+from inward.methods.classes import classes_suggested
 from inward.methods.levels import LEVELS, eight_bit, lengths, rounded
 from inward.network.modes import drawing, drawn_so_far
 from inward.network.network import Network
@@ -326,7 +327,7 @@ def _numbers(net: Network, given: Classes, count: int, size: Size, classes: int,
     if given is None:
         return None
     if isinstance(given, str):
-        return classes_of(net, [given], size) * count
+        return _of_names(net, [given], size) * count
     if isinstance(given, int):
         given = [given] * count
     listed = given.tolist() if isinstance(given, Tensor) else list(given)
@@ -335,12 +336,17 @@ def _numbers(net: Network, given: Classes, count: int, size: Size, classes: int,
         raise CallError(f"there are {len(listed)} {what}s for {count} images; give one, or one an image")
     names = [one for one in listed if isinstance(one, str)]
     if len(names) == len(listed):
-        return classes_of(net, names, size)
+        return _of_names(net, names, size)
     numbers = [one for one in listed if isinstance(one, int) and not isinstance(one, bool) and 0 <= one < classes]
     if len(numbers) < len(listed):
         wrong = next(one for one in listed if one not in numbers)
         raise CallError(f"a {what} is class:NAME or a number in 0 to {classes - 1}, not {wrong!r}")
     return tuple(numbers)
+
+
+def _of_names(net: Network, names: Sequence[str], size: Size) -> tuple[int, ...]:
+    with classes_suggested(net, names, size):
+        return classes_of(net, names, size)
 
 
 def named(classes: Sequence[int]) -> list[str]:

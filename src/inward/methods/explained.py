@@ -13,6 +13,7 @@ from torch import Tensor
 from inward.columns.objectives import ClassScore, CrossEntropy, Objective, Probability, at, classes_of
 from inward.errors import CallError, InwardError
 from inward.gradient import constant, keys_of, trace_for, whole
+from inward.methods.classes import classes_suggested
 from inward.methods.recipe import checked_sum, is_sum, summed
 from inward.network.lean import lean
 from inward.network.network import Network
@@ -162,9 +163,10 @@ def _of_address(
     words = [target] * len(images) if isinstance(target, str) else list(target)
     if len(words) != len(images):
         raise CallError(f"there are {len(words)} targets for {len(images)} images; give one, or one an image")
-    if len(set(words)) == 1:
-        return _of_one(net, words, of, size)
-    classes = classes_of(net, words, size)
+    with classes_suggested(net, words, size):
+        if len(set(words)) == 1:
+            return _of_one(net, words, of, size)
+        classes = classes_of(net, words, size)
     outputs = {net.resolve(word, size).output for word in words}
     if outputs != {0}:
         raise CallError("targets of one image each are classes of the first output; give one target for all images")
@@ -206,5 +208,6 @@ def usual_of(net: Network, images: Images, target: Target, of: Of | None) -> Of:
         return "score"
     size = (images.shape[2], images.shape[3])
     names = [target] if isinstance(target, str) else target or []
-    inside = (is_sum(name) or net.resolve(name, size).output is None for name in names)
+    with classes_suggested(net, names, size):
+        inside = [is_sum(name) or net.resolve(name, size).output is None for name in names]
     return "score" if any(inside) else "probability"
