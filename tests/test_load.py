@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from inward.errors import CallError, InwardError, InwardWarning
+from inward.network.files import whole_words
 from inward.network.load import import_torchvision, load, read_labels, read_weights, source_sha256
 from same import images
 from test_programs import exported
@@ -242,6 +243,19 @@ def _raising(error: Exception) -> Any:
 def test_labels(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     assert read_labels(tmp_path / name) == ["cat", "dog, hound", "bird"]
+
+
+def test_what_is_too_long_for_a_message_ends_with_a_whole_word(factory: Path, tmp_path: Path) -> None:
+    assert whole_words("two  words\n", 9) == "two words"
+    assert whole_words("two words", 8) == "two ..."
+    # As long as it may be, with the dots.
+    assert [whole_words("one two three", most) for most in (10, 11, 12)] == ["one ...", "one two ...", "one two ..."]
+    assert whole_words("unbreakable", 8) == "unbr ..."
+    keys = {f"layer{i}.weight": torch.zeros(1) for i in range(50)}
+    own = load(f"{factory}:tiny", device="cpu")._source.weights()
+    safetensors.torch.save_file({**own, **keys}, tmp_path / "other.safetensors")
+    with pytest.raises(CallError, match=r'do not fit .*"layer\d+\.weight", \.\.\.$'):
+        load(f"{factory}:tiny", weights=tmp_path / "other.safetensors", device="cpu")
 
 
 def test_labels_that_cannot_be_read(tmp_path: Path) -> None:

@@ -94,5 +94,14 @@ def read_labels(labels: str | Path | Sequence[str]) -> Sequence[str]:
 
 def short(error: BaseException) -> str:
     """The message of an error on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[:200]
+    return whole_words(str(error), 200) or type(error).__name__
+
+
+def whole_words(text: str, most: int) -> str:
+    """A text on one line; of one with more letters than that, the words that fit and three dots."""
+    text = " ".join(text.split())
+    if len(text) <= most:
+        return text
+    fit = text[: most - 3]
+    # A first word that is too long by itself is cut.
+    return f"{fit.rpartition(' ')[0] or fit[:-1]} ..."

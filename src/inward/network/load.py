@@ -20,7 +20,15 @@ from torch import nn
 from inward.errors import CallError, InwardError
 from inward.network.address import nearest
 from inward.network.archive import load_program
-from inward.network.files import absolute, read_labels, read_weights, short, source_file, source_sha256
+from inward.network.files import (
+    absolute,
+    read_labels,
+    read_weights,
+    short,
+    source_file,
+    source_sha256,
+    whole_words,
+)
 from inward.network.modules import unwrap
 from inward.network.network import Network, pick_device
 from inward.network.preprocess import Preprocess
@@ -299,7 +307,7 @@ def _fill(module: nn.Module, path: Path, spec: str) -> None:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
         wrong = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
-        raise CallError(f"the weights in {path.name} do not fit {spec}: {wrong[0][:300]}") from error
+        raise CallError(f"the weights in {path.name} do not fit {spec}: {whole_words(wrong[0], 300)}") from error
 
 
 def _load_program(
