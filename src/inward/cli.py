@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, UnusedCliTokensError
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
@@ -20,6 +20,7 @@ from inward.errors import CallError, InwardError, InwardWarning
 from inward.evaluate_command import app as evaluation
 from inward.methods.predict import Prediction, predict
 from inward.methods.table import TABLE
+from inward.network.address import nearest
 from inward.options import Shared
 from inward.pictures import find, read
 from inward.study import study
@@ -172,6 +173,10 @@ def main(arguments: list[str] | None = None) -> int:
         )
     except UnusedCliTokensError as error:
         return _fail(f"'{' '.join(error.unused_tokens or ())}' is more than this command takes (see --help)", 2)
+    except UnknownCommandError as error:
+        known = [name for name in error.app or () if not name.startswith("-")]
+        name = (error.unused_tokens or [""])[0]
+        return _fail(f"there is no command '{name}'; the nearest: {nearest(name, known)} (see --help)", 2)
     except CycloptsError as error:
         return _fail(" ".join(str(error).split()).rstrip(".") + " (see --help)", 2)
     except CallError as error:
