@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import pty
@@ -199,6 +200,19 @@ def test_options_of_the_method(pictures: Path, tmp_path: Path) -> None:
     wrong = inward("attack", *digits(), pictures / "zero.png", "--target", "class:8", "--score", "class")
     assert (wrong.status, wrong.out) == (2, "")
     assert "--score" in wrong.err
+
+
+def test_an_option_of_another_method_is_told_with_the_methods_that_have_it(pictures: Path) -> None:
+    said = inward("explain", *digits(), pictures / "zero.png", "--window", "2")
+    assert (said.status, said.out) == (2, "")
+    told = "inward: saliency has no option --window; leave it out, or give a --method that has it: occlusion\n"
+    assert said.err == told
+    said = inward("attack", *digits(), pictures / "zero.png", "--method", "fgsm", "--steps", "3")
+    having = said.err.strip().rpartition(": ")[2].split(", ")
+    assert having == [
+        row.name for row in TABLE if row.command == "attack" and "steps" in inspect.signature(row.function).parameters
+    ]
+    assert "pgd" in having
 
 
 def test_options_that_may_be_left_out_are_numbers_too(pictures: Path, tmp_path: Path) -> None:

@@ -246,8 +246,12 @@ def _chosen(
     """The options of a method; one that was set and belongs to none of the chosen is refused, not ignored."""
     own = {p.name for p in _options(row)}
     others = {p.name for r in rows for p in _options(r)} - {p.name for r in chosen for p in _options(r)}
-    if given & others:
-        raise CallError(f"{row.name} has no option --{sorted(given & others)[0].replace('_', '-')}")
+    if wrong := sorted(given & others):
+        having = ", ".join(r.name for r in rows if wrong[0] in {p.name for p in _options(r)})
+        raise CallError(
+            f"{row.name} has no option --{wrong[0].replace('_', '-')}; leave it out, or give a --method that has it: "
+            f"{having}"
+        )
     # Those that were not set have the method's own defaults.
     return {name: _of_words(row, name, options[name]) for name in own & given}
 
