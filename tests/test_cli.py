@@ -229,6 +229,16 @@ def test_options_that_may_be_left_out_are_numbers_too(pictures: Path, tmp_path: 
     assert again.out.count("identical") == 3
 
 
+@pytest.mark.parametrize(
+    "name",
+    [row.name for row in TABLE if row.command == "attack" and "steps" in inspect.signature(row.function).parameters],
+)
+def test_an_attack_takes_a_step_or_more(pictures: Path, tmp_path: Path, name: str) -> None:
+    options = ("--method", name, "--steps", "0", "--out", tmp_path / "out")
+    said = inward("attack", *digits(), pictures / "zero.png", *options)
+    assert (said.status, said.out, said.err) == (2, "", "inward: steps must be 1 or more, not 0\n")
+
+
 def test_note_under_a_level(pictures: Path, tmp_path: Path) -> None:
     said = inward(
         "attack", *digits(), pictures / "zero.png", "--target", "class:8", "--eps", "0.5/255", "--out", tmp_path / "o"

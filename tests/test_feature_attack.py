@@ -221,6 +221,7 @@ def test_what_is_refused() -> None:
         ({"objective": "class:1", "restarts": 0}, "begins 1 time or more, not 0"),
         ({"objective": "class:1", "step_size": 0.0}, "step_size is a share"),
         ({"objective": "class:1", "norm": "l3"}, "there is no norm 'l3'"),
+        ({"objective": "class:1", "steps": 0, "step_size": 0.5}, "steps must be 1 or more, not 0"),
     ]
     for given, reason in options:
         with pytest.raises(CallError, match=reason):

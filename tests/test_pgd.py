@@ -324,7 +324,8 @@ class One(nn.Module):
         ({"label": [1, 2, -1]}, "not -1"),
         ({"label": [1, 2, 3], "target": [0, 2, 1]}, "the target class:2 is the label itself"),
         ({"label": "conv/1"}, "is not a class"),
-        ({"steps": -1}, "0 passes or more"),
+        ({"steps": 0}, "steps must be 1 or more, not 0"),
+        ({"steps": -1, "step_size": 0.1}, "steps must be 1 or more, not -1"),
         ({"step_size": 0.0}, "must be above 0"),
     ],
     ids=str,
@@ -344,6 +345,8 @@ def test_images_out_of_range_and_networks_of_one_output_are_refused(net: Network
         momentum_fgsm(net, x, norm="l1")
     with pytest.raises(CallError, match="decay is the share"):
         momentum_fgsm(net, x, decay=-1.0)
+    with pytest.raises(CallError, match="steps must be 1 or more, not 0"):
+        momentum_fgsm(net, x, steps=0, step_size=0.5)
 
 
 @pytest.mark.parametrize("what", ["label", "target"])

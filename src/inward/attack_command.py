@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from inward.errors import CallError
+from inward.methods.course import counted
 from inward.methods.method import Method
 from inward.methods.smallest import Smallest, smallest_eps
 from inward.network.network import Network
@@ -25,6 +27,12 @@ def attack_options() -> list[inspect.Parameter]:
     kind = inspect.Parameter
     smallest = Annotated[bool, Parameter(group=_HOW_FAR, negative="", help=helps)]
     return [kind("smallest", kind.KEYWORD_ONLY, default=False, annotation=smallest)]
+
+
+def check_steps(options: Mapping[str, Any]) -> None:
+    """Raises CallError for no steps: some searches give the picture back as it is then, which is no attack."""
+    if options.get("steps") is not None:
+        counted("steps", options["steps"])
 
 
 def searching(row: Method) -> Method:

@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 from docstring_parser import parse as parse_docstring
 
 from inward.atlas_command import atlas_options, run_atlas
-from inward.attack_command import attack_options, searching
+from inward.attack_command import attack_options, check_steps, searching
 from inward.columns.objectives import Objective
 from inward.errors import CallError
 from inward.explain_command import explain_options, run_all, run_one
@@ -83,6 +83,8 @@ def command(family: str) -> Callable[..., int]:
         if not options["things"]:
             raise CallError(f"there is nothing to {family}; name {_WHAT[rows[0].takes]}")
         own = [(row, _chosen(row, chosen, rows, options, set(set_options))) for row in chosen]
+        if family == "attack":
+            check_steps(own[0][1])
         if options.get("smallest"):
             own = [(searching(row), given) for row, given in own]
         if rows[0].takes == "addresses":

@@ -16,6 +16,7 @@ from inward.columns.starts import Given, Inside
 from inward.columns.steps import Step, filled, momentum, sparse, steepest
 from inward.errors import CallError
 from inward.methods.attacked import EPS, Attacked, Classes, Loss, Moved, Norm, P, attacked, own_draws
+from inward.methods.course import counted
 from inward.methods.goal import Goal
 from inward.network.lean import lean
 from inward.network.network import Network
@@ -124,16 +125,17 @@ def pgd(
         on_pass: called after every pass with what was done, :class:`inward.row.Pass`.
 
     Raises:
-        CallError: for an eps outside (0, 1] (linf), a step that is not above 0, images not in [0, 1], classes
-            that the network does not have, a target equal to the label, a network of one output, or an eot below 1.
+        CallError: for an eps outside (0, 1] (linf), steps below 1, a step that is not above 0, images not in
+            [0, 1], classes that the network does not have, a target equal to the label, a network of one output, or
+            an eot below 1.
     """
     eps = EPS.get(norm, 0.0) if eps is None else eps
-    step_size = 2.5 / max(1, steps) if step_size is None else step_size
+    step_size = 2.5 / counted("steps", steps) if step_size is None else step_size
     asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm, eot=eot)
     climb = Climb(
         asked.objective(loss),
         Ball(asked.images, eps, P[norm]),
-        steps,
+        counted("steps", steps),
         step_length(step_size) * eps,
         random_start=random_start,
         restarts=restarts,
@@ -194,7 +196,7 @@ def momentum_fgsm(
         CallError: as for :func:`pgd`; for a decay below 0, and for the norm l1.
     """
     eps = EPS.get(norm, 0.0) if eps is None else eps
-    step_size = 1 / max(1, steps) if step_size is None else step_size
+    step_size = 1 / counted("steps", steps) if step_size is None else step_size
     asked = attacked(net, images, label, target, eight_bit_judge=eight_bit, eps=eps, norm=norm, eot=eot)
     if norm == "l1":
         raise CallError("momentum has no norm l1 here; write linf or l2, or use pgd")
@@ -202,9 +204,8 @@ def momentum_fgsm(
         raise CallError(f"decay is the share of the gradient that stays and is 0 or more, not {decay:g}")
     ball = Ball(asked.images, eps, P[norm])
     length = step_length(step_size) * eps
-    climb = Climb(
-        asked.objective(loss), ball, steps, length, stop=stop, extra=extra, step=momentum(length, ball.steepest, decay)
-    )
+    step = momentum(length, ball.steepest, decay)
+    climb = Climb(asked.objective(loss), ball, counted("steps", steps), length, stop=stop, extra=extra, step=step)
     told = {"eps": eps, "norm": norm, "loss": loss, "steps": steps, "step_size": step_size}
     told |= {"decay": decay, "stop": stop, "extra": extra, "eot": eot, "seed": seed}
     return asked.result("momentum-fgsm", asked.parameters | told, climb.run(asked, on_pass=on_pass))

@@ -20,6 +20,7 @@ from inward.gradient import constant, keys_of, trace_for, whole
 from inward.methods.attacked import EPS, Attacked, Norm, P, distances, framed, named, own_draws
 from inward.methods.attacks import Climb, step_length
 from inward.methods.baselines import fitting
+from inward.methods.course import counted
 from inward.methods.recipe import checked_sum, summed
 from inward.network.modes import drawing, ordinary
 from inward.network.network import Network
@@ -77,17 +78,18 @@ def feature_attack(
     Raises:
         CallError: for both an objective and a guide, or neither; a guide without a point, or a point without a guide;
             a guide of another size; an objective that does not depend on the image, or whose images depend
-            on one another; for an eps outside (0, 1] (linf), a step that is not above 0, and images not in [0, 1].
+            on one another; for an eps outside (0, 1] (linf), steps below 1, a step that is not above 0, and images
+            not in [0, 1].
     """
     started = time.perf_counter()
     eps = EPS.get(norm, 0.0) if eps is None else eps
-    step_size = 2.5 / max(1, steps) if step_size is None else step_size
+    step_size = 2.5 / counted("steps", steps) if step_size is None else step_size
     images, eight_bit, notes = framed(net, images, eight_bit_judge=eight_bit, eps=eps, norm=norm)
     asked = _asked(net, images, objective, guide, at)
     before = _start(net, images, asked)
     frame = Attacked(net, images, images.new_empty(0), (), None, eight_bit, started, notes)
     ball, length = Ball(images, eps, P[norm]), step_length(step_size) * eps
-    climb = Climb(asked.objective, ball, steps, length, random_start=random_start, stop=False)
+    climb = Climb(asked.objective, ball, counted("steps", steps), length, random_start=random_start, stop=False)
     shown, history = _best_of(frame, climb, before, restarts, seed, on_pass)
     told: dict[str, Any] = {"objective": asked.told, "guide": asked.guide_told, "at": at, "eps": eps, "norm": norm}
     told |= {"steps": steps, "step_size": step_size, "random_start": random_start, "restarts": restarts}
