@@ -19,7 +19,8 @@ from torch import Tensor
 import inward
 from helpers import conv_net, network
 from inward import CallError, InwardError, Network
-from inward.studies.in_memory import MOST_BYTES, examples, in_memory
+from inward.data.packed import MOST_BYTES
+from inward.studies.in_memory import examples, in_memory
 from inward.studies.labeled import Files
 
 SIZE = (9, 7)

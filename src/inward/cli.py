@@ -25,6 +25,7 @@ from inward.options import Shared
 from inward.pictures import find, read
 from inward.study import study
 from inward.terminal import answer, progress_bar
+from inward.train_command import app as training
 from inward.version import VERSION
 
 _BATCH = 32
@@ -40,6 +41,7 @@ for _family in families():
     app.command(command(_family), name=_family, usage=usage(_family), help_epilogue=examples(_family))
 app.command(study)
 app.command(evaluation)
+app.command(training)
 
 
 @app.command(help_epilogue=examples("show"))

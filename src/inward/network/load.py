@@ -87,7 +87,7 @@ def load(
     if spec.endswith(".pt2"):
         return _load_program(spec, weights, mean, std, size, labels, device, dtype)
     source = source_sha256(spec)
-    found = _find(spec, weights)
+    found = _find_run(Path(spec), weights) if Path(spec).is_dir() else _find(spec, weights)
     module = unwrap(found.module.eval())
     if weights is not None and _is_file(weights):
         _fill(module, Path(weights), spec)
@@ -141,6 +141,17 @@ def _find(spec: str, weights: str | Path | None) -> _Found:
     if ":" in spec:
         return _factory(spec)
     raise CallError(f"'{spec}' is not a network; write {_FORMS}")
+
+
+def _find_run(folder: Path, weights: str | Path | None) -> _Found:
+    """A folder that `inward train` made."""
+    if weights is not None:
+        raise CallError(f"{folder} has its own weights; leave out --weights")
+    kept = importlib.import_module("inward.nets.trained")
+    module, told = kept.load_trained(folder / kept.WEIGHTS)
+    size = told["size"]
+    preprocess = {"size": (size, size), "mean": told["mean"], "std": told["std"], "channels": told["channels"]}
+    return _Found(module, preprocess, told["classes"])
 
 
 def _torchvision(name: str, weights: str | Path | None) -> _Found:

@@ -5,12 +5,8 @@ Every file is untrusted: what it says of its size is checked before its values a
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import math
-import struct
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +14,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from inward.data.packed import from_idx, from_npz
 from inward.errors import CallError, InwardError
 from inward.network.network import Network
 from inward.studies.labeled import Examples, classes_of, labeled
@@ -30,9 +26,7 @@ Data: TypeAlias = str | Path | tuple[Any, Any] | Examples
 """A folder, an ``.npz`` or idx file; images and labels as tensors or arrays; or examples of any other kind."""
 
 IMAGES, LABELS = ("images", "data", "x", "x_test"), ("labels", "y", "y_test")
-MOST_BYTES = 4 * 2**30
 _IDX, _IDX_LABELS = "images-idx3", "labels-idx1"
-_DAMAGED = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError)
 
 
 def examples(data: Data, net: Network) -> Examples:
@@ -48,9 +42,9 @@ def examples(data: Data, net: Network) -> Examples:
         return data
     path = Path(data)
     if path.suffix.lower() == ".npz":
-        return in_memory(*_from_npz(path), net, where=path.name)
+        return in_memory(*_both(path), net, where=path.name)
     if _IDX in path.name:
-        images, labels = _from_idx(path, 3), _from_idx(path.with_name(path.name.replace(_IDX, _IDX_LABELS)), 1)
+        images, labels = from_idx(path, 3), from_idx(path.with_name(path.name.replace(_IDX, _IDX_LABELS)), 1)
         return in_memory(images, labels, net, where=path.name)
     if path.is_file():
         raise InwardError(f"{path} is no data set; name a folder of labeled pictures, an .npz file or {_IDX}-ubyte.gz")
@@ -143,56 +137,6 @@ def _labels(given: Tensor, images: int, count: int, where: str) -> tuple[int, ..
     return numbers
 
 
-def _from_npz(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The two arrays of an archive, of which the sizes are known before they are read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            arrays = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
-            named = [next((k for k in wanted if k in arrays), None) for wanted in (IMAGES, LABELS)]
-            if None in named:
-                held_names = ", ".join(sorted(arrays)[:8]) or "nothing"
-                raise InwardError(f"{path} holds {held_names}; name its arrays images and labels (or data, x; y)")
-            _check_size(path, sum(_declared(archive, arrays[str(name)]) for name in named))
-        with np.load(path, allow_pickle=False) as found:
-            return found[str(named[0])], found[str(named[1])]
-    except _DAMAGED as error:
-        raise _unreadable(path, "an .npz file of numbers", error) from error
-
-
-def _declared(archive: zipfile.ZipFile, name: str) -> int:
-    """The bytes of an array as its header has them."""
-    with archive.open(name) as file:
-        version = np.lib.format.read_magic(file)
-        reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, _, dtype = reader(file)
-    if dtype.hasobject:
-        raise ValueError(f"{name} holds Python objects")
-    return math.prod(shape) * dtype.itemsize
-
-
-def _from_idx(path: Path, axes: int) -> NDArray[np.uint8]:
-    """The bytes of an idx file, gzipped or not."""
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-            kind, *shape = struct.unpack(f">{1 + axes}I", file.read(4 * (1 + axes)))
-            if kind != 0x800 + axes:
-                raise ValueError(f"it begins with {kind}, and idx files of bytes with {0x800 + axes}")
-            _check_size(path, math.prod(shape))
-            values = file.read(math.prod(shape))
-        return np.frombuffer(values, np.uint8).reshape(shape).copy()
-    except _DAMAGED as error:
-        raise _unreadable(path, "an idx file", error) from error
-
-
-def _check_size(path: Path, count: int) -> None:
-    if count > MOST_BYTES:
-        raise InwardError(
-            f"{path} holds {count / 2**30:.1f} GiB, over the limit of {MOST_BYTES >> 30} GiB; give a part of it, or a "
-            "folder of pictures"
-        )
-
-
-def _unreadable(path: Path, kind: str, error: Exception) -> InwardError:
-    if isinstance(error, FileNotFoundError):
-        return InwardError(f"there is no file {path}")
-    return InwardError(f"{path} is not {kind} that can be read: {' '.join(str(error).split())[:160]}")
+def _both(path: Path) -> tuple[Any, Any]:
+    images, labels = from_npz(path, (IMAGES, LABELS))
+    return images, labels

@@ -1,0 +1,103 @@
+"""Folders of pictures, a folder a class; decoded by several threads and kept as far as there is room."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from inward.data.dataset import check_labels
+from inward.errors import InwardError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+# Decoded pictures are kept as long as they take no more than this.
+MOST_KEPT = 3 * 2**30
+_MOST_PIXELS = 64 * 10**6
+
+
+class Folder:
+    """Pictures of class folders, each fitted into a square of ``size`` pixels: its middle, the short side scaled.
+
+    The classes are the folders' names, sorted; pictures are sorted by class and name. Gray becomes color where
+    ``channels`` is 3. Decoding is by threads, and what is decoded is kept up to 3 GiB.
+
+    Raises:
+        InwardError: for a folder that is missing, has no class folders, or a class without pictures; later for a file
+            that is no picture.
+    """
+
+    def __init__(
+        self, root: str | Path, size: int, channels: int = 3, *, classes: Sequence[str] | None = None, name: str = ""
+    ) -> None:
+        self._root, self._size, self._channels = Path(root), size, channels
+        self.name = name or self._root.name
+        if not self._root.is_dir():
+            raise InwardError(f"there is no folder {self._root}; name one of class folders")
+        found = sorted(p.name for p in self._root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        self.classes = tuple(found if classes is None else classes)
+        if not found:
+            raise InwardError(f"{self._root} has no class folders; put the pictures of each class into one of its name")
+        if unknown := set(found) - set(self.classes):
+            raise InwardError(f"{self._root} has the class {min(unknown)}, and what is trained on has not")
+        self.files: list[Path] = []
+        labels: list[int] = []
+        for number, name in enumerate(self.classes):
+            own = _pictures(self._root / name)
+            if not own:
+                raise InwardError(f"the class {name} of {self._root} has no pictures; remove its folder or fill it")
+            self.files += own
+            labels += [number] * len(own)
+        self.labels = torch.tensor(labels)
+        check_labels(self.name, self.labels, len(self.files), len(self.classes))
+        fits = len(self.files) * channels * size * size <= MOST_KEPT
+        self._kept = torch.empty((len(self.files), *self.shape), dtype=torch.uint8) if fits else None
+        self._known = torch.zeros(len(self.files), dtype=torch.bool)
+        self._pool = ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self._channels, self._size, self._size
+
+    def images(self, numbers: Sequence[int] | Tensor) -> Tensor:
+        where = torch.as_tensor(numbers)
+        if self._kept is None:
+            return torch.stack(list(self._pool.map(self._decoded, where.tolist())))
+        missing = where[~self._known[where]].tolist()
+        for number, picture in zip(missing, self._pool.map(self._decoded, missing), strict=True):
+            self._kept[number] = picture
+            self._known[number] = True
+        return self._kept[where]
+
+    def _decoded(self, number: int) -> Tensor:
+        file = self.files[number]
+        try:
+            with Image.open(file) as image:
+                if image.width * image.height > _MOST_PIXELS:
+                    raise InwardError(f"{file} has more than 64 megapixels; make it smaller")
+                picture = image.convert("RGB" if self._channels == 3 else "L")
+        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise InwardError(f"{file} cannot be read ({' '.join(str(error).split())[:120]}); remove it") from error
+        picture = _square(picture, self._size)
+        pixels = torch.from_numpy(np.asarray(picture).copy())
+        return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+
+
+def _square(picture: Image.Image, size: int) -> Image.Image:
+    """The middle of the picture as a square of this size."""
+    if picture.size == (size, size):
+        return picture
+    side = min(picture.size)
+    left, top = (picture.width - side) / 2, (picture.height - side) / 2
+    return picture.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))

@@ -1,0 +1,79 @@
+"""What a run folder holds while it trains: the recipe, and the state after some step."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inward.errors import CallError, InwardError
+from inward.training.recipe import Recipe
+
+RECIPE, STATE = "recipe.json", "state.pt"
+
+
+class Checkpoint:
+    """A folder that a run is kept in.
+
+    Raises:
+        CallError: where it holds a run of another recipe, or anything else.
+        InwardError: where it cannot be made.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        self._folder = folder
+        told = _json(folder / RECIPE)
+        if told is not None:
+            other = [k for k, v in json.loads(recipe.as_json()).items() if told.get(k) != v]
+            if other:
+                was = told.get(other[0])
+                raise CallError(f"{folder} holds a run with {other[0]} {was}; give another --out, or remove the folder")
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise CallError(f"{folder} exists and is no run; give another --out")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write(folder / RECIPE, recipe.as_json().encode())
+        except OSError as error:
+            raise InwardError(f"{folder} cannot be written ({error.strerror}); give another --out") from error
+
+    def save(self, state: dict[str, Any]) -> None:
+        """The whole of it or nothing: a stop in the middle leaves the one before."""
+        draft = self._folder / f".{STATE}.partial"
+        torch.save(state, draft)
+        draft.replace(self._folder / STATE)
+
+    def load(self) -> dict[str, Any] | None:
+        """What was saved last, if anything was. Raises InwardError where it cannot be read."""
+        path = self._folder / STATE
+        if not path.is_file():
+            return None
+        try:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise InwardError(f"{path} is damaged; remove it to begin anew") from error
+        if not isinstance(found, dict):
+            raise InwardError(f"{path} is damaged; remove it to begin anew")
+        return found
+
+
+def write(path: Path, content: bytes) -> None:
+    """A whole file or none."""
+    draft = path.with_name(f".{path.name}.partial")
+    with open(draft, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InwardError(f"{path} is damaged; give another --out, or remove the folder") from error
+    return found if isinstance(found, dict) else None

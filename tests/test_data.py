@@ -1,0 +1,260 @@
+"""Data sets: the usual files, folders and archives, and what is wrong with them."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import struct
+import threading
+from collections.abc import Iterator
+from hashlib import md5
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from inward.data import Arrays, Folder, open_set
+from inward.data.fetch import fetch
+from inward.data.sets import kind_of
+from inward.errors import CallError, InwardError
+
+
+def idx(values: np.ndarray) -> bytes:
+    head = struct.pack(f">{1 + values.ndim}I", 0x800 + values.ndim, *values.shape)
+    return head + values.astype(np.uint8).tobytes()
+
+
+def write_mnist(folder: Path, *, zipped: bool = True) -> np.ndarray:
+    images = np.arange(6 * 5 * 4, dtype=np.uint8).reshape(6, 5, 4)
+    for part in ("train", "t10k"):
+        for kind, values in (("images-idx3", images), ("labels-idx1", np.array([0, 9, 3, 1, 2, 5]))):
+            content = idx(values)
+            name = f"{part}-{kind}-ubyte" + (".gz" if zipped else "")
+            (folder / name).write_bytes(gzip.compress(content) if zipped else content)
+    return images
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_idx_files(tmp_path: Path, zipped: bool) -> None:
+    images = write_mnist(tmp_path, zipped=zipped)
+    assert kind_of(str(tmp_path)) == "mnist"
+    train, held = open_set(str(tmp_path))
+    assert train.shape == (1, 5, 4)
+    assert torch.equal(held.images([4, 1])[:, 0], torch.from_numpy(images[[4, 1]]))
+    assert train.labels.tolist() == [0, 9, 3, 1, 2, 5]
+    assert train.classes == tuple("0123456789")
+
+
+def test_a_file_of_mnist_that_is_missing_or_cut(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    whole = (tmp_path / "t10k-images-idx3-ubyte.gz").read_bytes()
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InwardError, match=r"t10k-images-idx3-ubyte\.gz is not an idx file that can be read"):
+        open_set(str(tmp_path))
+    (tmp_path / "t10k-images-idx3-ubyte.gz").unlink()
+    with pytest.raises(InwardError, match="give it all four files"):
+        open_set(str(tmp_path))
+
+
+def test_labels_outside_the_classes(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.array([0, 1, 2, 3, 4, 10]))))
+    with pytest.raises(InwardError, match="mnist has the label 10, and its classes are 0 to 9"):
+        open_set(str(tmp_path))
+
+
+def write_cifar(folder: Path) -> np.ndarray:
+    rows = np.random.default_rng(0).integers(0, 256, (4, 3072), dtype=np.uint8)
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        batch = {b"data": rows, b"labels": [3, 0, 9, 1], b"batch_label": name.encode()}
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+    return rows
+
+
+def test_python_batches_of_cifar(tmp_path: Path) -> None:
+    rows = write_cifar(tmp_path)
+    assert kind_of(str(tmp_path)) == "cifar10"
+    train, held = open_set(str(tmp_path))
+    assert len(train.labels) == 20
+    assert held.labels.tolist() == [3, 0, 9, 1]
+    assert held.classes[held.labels[0]] == "cat"
+    # A row is the red plane, the green and the blue one, each by rows.
+    assert held.images([2])[0, 1, 3, 7] == rows[2, 1024 + 3 * 32 + 7]
+
+
+class Attack:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return (Path.touch, (self.path,))
+
+
+def test_nothing_in_a_batch_is_run(tmp_path: Path) -> None:
+    write_cifar(tmp_path)
+    mark = tmp_path / "was-run"
+    (tmp_path / "test_batch").write_bytes(pickle.dumps({b"data": Attack(mark), b"labels": []}, protocol=2))
+    with pytest.raises(InwardError, match="test_batch is not a Python batch of CIFAR-10 that can be read: it asks for"):
+        open_set(str(tmp_path))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x02}q\x00.", b"garbage", pickle.dumps([1, 2])])
+def test_damaged_batches(tmp_path: Path, content: bytes) -> None:
+    write_cifar(tmp_path)
+    (tmp_path / "data_batch_3").write_bytes(content)
+    with pytest.raises(InwardError, match="data_batch_3 is not a Python batch of CIFAR-10"):
+        open_set(str(tmp_path))
+
+
+def picture(path: Path, color: tuple[int, int, int], size: tuple[int, int] = (20, 20)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).save(path)
+
+
+def test_folders_of_classes(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        picture(tmp_path / part / "cat" / "b.png", (0, 10, 0))
+        picture(tmp_path / part / "cat" / "a.png", (0, 0, 9), (40, 20))
+        picture(tmp_path / part / "ape" / "c.png", (8, 0, 0), (16, 24))
+    train, held = open_set(str(tmp_path), size=16)
+    assert train.classes == held.classes == ("ape", "cat")
+    assert train.labels.tolist() == [0, 1, 1]
+    assert train.shape == (3, 16, 16)
+    # In the order of classes and names, also when they are asked for again.
+    for _ in range(2):
+        assert train.images([2, 0, 1])[:, :, 5, 5].tolist() == [[0, 10, 0], [8, 0, 0], [0, 0, 9]]
+
+
+def test_the_middle_of_a_picture_is_taken(tmp_path: Path) -> None:
+    pixels = np.zeros((10, 30, 3), np.uint8)
+    pixels[:, 10:20] = 200
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels).save(tmp_path / name / "a.png")
+    assert Folder(tmp_path, 10).images([0]).float().mean() == 200
+
+
+def test_one_folder_is_split_by_every_tenth(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for i in range(15):
+            picture(tmp_path / name / f"{i:02}.png", (i, i, i))
+    train, held = open_set(str(tmp_path), size=8)
+    assert held.images(range(3))[:, 0, 0, 0].tolist() == [9, 4, 14]
+    assert len(train.labels) == 27
+    assert train.images([9])[0, 0, 0, 0] == 10
+
+
+def test_folders_that_will_not_do(tmp_path: Path) -> None:
+    with pytest.raises(CallError, match=r"there is no data set .*nothing.*; name mnist, cifar10, digits, a folder"):
+        open_set(str(tmp_path / "nothing"))
+    with pytest.raises(InwardError, match="has no class folders"):
+        open_set(str(tmp_path))
+    picture(tmp_path / "full" / "a.png", (1, 2, 3))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InwardError, match=r"the class empty of .* has no pictures; remove its folder or fill it"):
+        open_set(str(tmp_path))
+    (tmp_path / "empty" / "b.png").write_bytes(b"no picture")
+    with pytest.raises(InwardError, match=r"b\.png cannot be read \(.*\); remove it"):
+        Folder(tmp_path, 8).images([0])
+
+
+def test_archives(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, 6, 5, 3), dtype=np.uint8)
+    np.savez(tmp_path / "set.npz", images=images, labels=np.arange(12) % 4)
+    train, held = open_set(str(tmp_path / "set.npz"))
+    assert train.shape == (3, 6, 5)
+    assert train.classes == ("0", "1", "2", "3")
+    assert torch.equal(held.images([0])[0], torch.from_numpy(images[9]).permute(2, 0, 1))
+    np.savez(tmp_path / "two.npz", x_train=images, y_train=np.arange(12) % 3, x_test=images[:2], y_test=[4, 0])
+    train, held = open_set(str(tmp_path / "two.npz"))
+    assert held.classes == train.classes == ("0", "1", "2", "3", "4")
+    np.savez(tmp_path / "bad.npz", images=images.astype(float), labels=np.arange(12))
+    with pytest.raises(InwardError, match="holds no uint8 pictures"):
+        open_set(str(tmp_path / "bad.npz"))
+
+
+def test_digits_come_with_scikit_learn() -> None:
+    train, held = open_set("digits")
+    assert (len(train.labels), len(held.labels)) == (1618, 179)
+    # 16 levels of ink, as whole levels of 255.
+    assert set(train.images(range(50)).unique().tolist()) <= {round(k * 255 / 16) for k in range(17)}
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"), [([0, 1], "2 labels for 3 pictures"), ([0, 1, 2], "label 2"), ([0, -1, 1], "label -1")]
+)
+def test_arrays_are_checked(labels: list[int], message: str) -> None:
+    with pytest.raises(InwardError, match=message):
+        Arrays("some", torch.zeros(3, 1, 4, 5, dtype=torch.uint8), torch.tensor(labels), ("a", "b"))
+
+
+CONTENT = bytes(range(256)) * 4000
+
+
+class Serving(BaseHTTPRequestHandler):
+    """Gives a file from where it is asked for; the first time it breaks off in the middle."""
+
+    asked: list[str | None]
+    cut = False
+
+    def do_GET(self) -> None:
+        told = self.headers.get("Range")
+        type(self).asked.append(told)
+        first = int(told[6:-1]) if told else 0
+        self.send_response(206 if told else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - first))
+        self.end_headers()
+        rest = CONTENT[first:]
+        self.wfile.write(rest[: len(rest) // 2] if type(self).cut else rest)
+        type(self).cut = False
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, type[Serving]]]:
+    kind = type("Own", (Serving,), {"asked": [], "cut": False})
+    made = ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{made.server_port}/", kind
+    made.shutdown()
+    made.server_close()
+
+
+CHECKSUM = f"md5:{md5(CONTENT).hexdigest()}"  # noqa: S324
+
+
+def test_a_file_is_fetched_once(server: tuple[str, type[Serving]], tmp_path: Path) -> None:
+    url, kind = server
+    for _ in range(2):
+        assert fetch(url, "set.gz", CHECKSUM, tmp_path).read_bytes() == CONTENT
+    assert kind.asked == [None]
+
+
+def test_a_fetch_goes_on_where_it_broke_off(server: tuple[str, type[Serving]], tmp_path: Path) -> None:
+    url, kind = server
+    kind.cut = True
+    with pytest.raises(InwardError, match=r"set\.gz cannot be fetched from http://127"):
+        fetch(url, "set.gz", CHECKSUM, tmp_path)
+    assert fetch(url, "set.gz", CHECKSUM, tmp_path).read_bytes() == CONTENT
+    first, second = kind.asked
+    assert first is None
+    # What came in whole chunks of 64 KiB is not asked for again.
+    assert second == f"bytes={len(CONTENT) // 2 // 2**16 * 2**16}-"
+
+
+def test_another_checksum_is_refused(server: tuple[str, type[Serving]], tmp_path: Path) -> None:
+    with pytest.raises(InwardError, match="has another checksum; it is damaged or was exchanged"):
+        fetch(server[0], "set.gz", "md5:" + "0" * 32, tmp_path)
+    assert not (tmp_path / "set.gz").exists()
+    assert fetch(server[0], "set.gz", CHECKSUM, tmp_path).read_bytes() == CONTENT
+
+
+def test_offline_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InwardError, match=r"^set\.gz cannot be fetched from http://127\.0\.0\.1:9/ \(.*\); go online"):
+        fetch("http://127.0.0.1:9/", "set.gz", CHECKSUM, tmp_path)
