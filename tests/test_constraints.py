@@ -291,7 +291,7 @@ def test_one_center_serves_every_image_and_follows_their_dtype() -> None:
     [
         (lambda: Ball(pictures(0), 0.1, 3), "no ball of the norm 3; p is 1, 2 or inf"),
         (lambda: Ball(pictures(0), torch.full((2,), 0.1)), "there are 2 eps for 3 images"),
-        (lambda: Ball(pictures(0), 0.1).sample(pictures(0), [1]), "there are 1 seeds for 3 images"),
+        (lambda: Ball(pictures(0), 0.1).sample(pictures(0), [1]), "there is 1 seed for 3 images"),
         (lambda: Ball(pictures(0), -0.1), "from 0 up, not -0.1"),
         (lambda: Ball(pictures(0), math.nan), "from 0 up, not nan"),
         (lambda: Ball(pictures(0), math.inf), "from 0 up, not inf"),

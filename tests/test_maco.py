@@ -298,7 +298,7 @@ def test_a_picture_of_one_pixel_is_gray() -> None:
             lambda: MACO(torch.ones(3, 4, 3)).image([torch.zeros(1, 3, 6, 4)], torch.zeros(1, 3, 6, 6)),
             r"spectrum_of\(images, \(6, 6\)\)",
         ),
-        (lambda: MACO().init(torch.zeros(2, 1, 4, 4), [1]), "1 seeds for 2 images"),
+        (lambda: MACO().init(torch.zeros(2, 1, 4, 4), [1]), "there is 1 seed for 2 images"),
     ],
 )
 def test_spectra_that_do_not_fit_are_refused(call, message: str) -> None:

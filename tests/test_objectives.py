@@ -338,7 +338,7 @@ def test_selecting_serves_a_batch_that_holds_every_image_several_times(net: Netw
         (CrossEntropy(-1), "classes must be in 0 to 3, not -1"),
         (Margin((0, 1, 4)), r"0 to 3, not \(0, 1, 4\)"),
         (ClassScore((0, 1)), "2 classes for 3 images"),
-        (ClassScore((0,)), "1 classes for 3 images"),
+        (ClassScore((0,)), "there is 1 class for 3 images"),
         (ClassScore(2, output=1), "0 to 1, not 2"),
         (Unit("conv"), "'conv' is a whole point"),
         (Unit("norm"), "'norm' is a whole point"),

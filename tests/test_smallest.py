@@ -173,6 +173,7 @@ def test_the_grid_holds_what_it_says(norm: str, most: float, eight_bit: bool) ->
         (pgd, {"most": -0.1}, "above 0"),
         (pgd, {"norm": "l7"}, "there is no norm 'l7'"),
         (pgd, {"label": [1, 2]}, "there are 2 classes for 8 images"),
+        (pgd, {"label": [1]}, "there is 1 class for 8 images"),
         (pgd, {"label": "class:77"}, "77"),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),

@@ -1,4 +1,4 @@
-"""The errors inward raises: one sentence each, naming what was given and the remedy."""
+"""The errors inward raises: one sentence each, naming what was given and the remedy; and numbers in sentences."""
 
 
 class InwardError(Exception):
@@ -15,3 +15,13 @@ class InwardWarning(UserWarning):
 
 class Unconverged(InwardWarning):
     """A result that did not reach what was asked for; it says so itself as well."""
+
+
+def numbered(count: int, one: str, many: str = "") -> str:
+    """A number of things: 1 image, 2 images; ``many`` where that is more than an s."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def there_are(count: int, one: str, many: str = "") -> str:
+    """How many things there are: "there is 1 image", "there are 2 images"."""
+    return f"there {'is' if count == 1 else 'are'} {numbered(count, one, many)}"

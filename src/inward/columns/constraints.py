@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from inward.errors import CallError
+from inward.errors import CallError, numbered, there_are
 from inward.types import Images
 
 
@@ -89,7 +89,8 @@ class Ball:
         if not all(math.isfinite(eps) and eps >= 0 for eps in each):
             raise CallError(f"eps must be a number from 0 up, not {self.eps}")
         if isinstance(eps := self.eps, Tensor) and (eps.ndim > 1 or (eps.ndim == 1 and len(eps) != len(self.center))):
-            raise CallError(f"there are {len(eps)} eps for {len(self.center)} images; give one, or one an image")
+            told = f"{there_are(len(eps), 'eps', 'eps')} for {numbered(len(self.center), 'image')}"
+            raise CallError(f"{told}; give one, or one an image")
 
     def project(self, images: Images) -> Images:
         """The nearest image of the ball (for p = infinity to the last digit inside, as :meth:`distance` tells)."""
@@ -202,7 +203,7 @@ def _onto_l1(offset: Tensor, eps: Tensor) -> Tensor:
 def _drawn(like: Images, seeds: Sequence[int], draw: Callable[[tuple[int, ...], torch.Generator], Tensor]) -> Images:
     """What each seed draws for one image, in float64: it depends neither on the others nor on their dtype."""
     if len(seeds) != len(like):
-        raise CallError(f"there are {len(seeds)} seeds for {len(like)} images; give one an image")
+        raise CallError(f"{there_are(len(seeds), 'seed')} for {numbered(len(like), 'image')}; give one an image")
     shape = tuple(like.shape[1:])
     drawn = {seed: draw(shape, torch.Generator().manual_seed(seed)).to(like) for seed in dict.fromkeys(seeds)}
     return torch.stack([drawn[seed] for seed in seeds])

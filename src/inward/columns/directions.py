@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from inward.columns.objectives import Objective, OfPoint, wide
-from inward.errors import CallError
+from inward.errors import CallError, numbered, there_are
 from inward.network.modes import ordinary
 from inward.network.network import Network
 from inward.network.trace import Trace
@@ -196,7 +196,9 @@ def _fitting(target: Tensor, features: Tensor, name: str, point: str) -> Tensor:
         shapes = f"{tuple(target.shape[1:])} and the features of '{point}' are of {tuple(features.shape[1:])}"
         raise CallError(f"the {name} is of the shape {shapes}; make it of this point, at this size of images")
     if len(target) not in (1, len(features)):
-        raise CallError(f"there are {len(target)} {name}s for {len(features)} images; give one, or one an image")
+        raise CallError(
+            f"{there_are(len(target), name)} for {numbered(len(features), 'image')}; give one, or one an image"
+        )
     return target.to(features)
 
 

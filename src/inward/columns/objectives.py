@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from inward.errors import CallError
+from inward.errors import CallError, numbered, there_are
 from inward.network.address import Address, parse
 from inward.network.network import Network
 from inward.network.trace import Trace, point_key
@@ -241,7 +241,8 @@ class _OfClasses(Objective):
     def _index(self, logits: Logits) -> Tensor:
         given = [self.classes] * len(logits) if isinstance(self.classes, int) else self.classes
         if len(given) != len(logits):
-            raise CallError(f"there are {len(given)} classes for {len(logits)} images; give one class, or one an image")
+            told = f"{there_are(len(given), 'class', 'classes')} for {numbered(len(logits), 'image')}"
+            raise CallError(f"{told}; give one class, or one an image")
         if min(given, default=0) < 0 or max(given, default=0) >= logits.shape[1]:
             raise CallError(f"the classes must be in 0 to {logits.shape[1] - 1}, not {self.classes}")
         # One that is made in inference mode could not be kept for a gradient.

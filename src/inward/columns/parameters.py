@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from inward.errors import CallError
+from inward.errors import CallError, numbered, there_are
 from inward.types import Images
 
 
@@ -35,5 +35,5 @@ class Parameterization(ABC):
 def seeds_of(images: Images, seeds: Sequence[int]) -> list[int]:
     """One seed an image, 0 where none is given. Raises CallError for a number of seeds that is not the batch's."""
     if len(seeds) not in (0, len(images)):
-        raise CallError(f"there are {len(seeds)} seeds for {len(images)} images; give one an image")
+        raise CallError(f"{there_are(len(seeds), 'seed')} for {numbered(len(images), 'image')}; give one an image")
     return list(seeds) or [0] * len(images)

@@ -17,7 +17,7 @@ from torch import Tensor
 from inward.columns.constraints import Ball
 from inward.columns.expectation import Expected
 from inward.columns.objectives import DLR, CrossEntropy, Margin, Objective, TargetedDLR, classes_of
-from inward.errors import CallError
+from inward.errors import CallError, numbered, there_are
 from inward.gradient import constant
 from inward.methods.classes import classes_suggested
 from inward.methods.levels import LEVELS, eight_bit, lengths, rounded
@@ -333,7 +333,7 @@ def _numbers(net: Network, given: Classes, count: int, size: Size, classes: int,
     listed = given.tolist() if isinstance(given, Tensor) else list(given)
     listed = listed if isinstance(listed, list) else [listed] * count
     if len(listed) != count:
-        raise CallError(f"there are {len(listed)} {what}s for {count} images; give one, or one an image")
+        raise CallError(f"{there_are(len(listed), what)} for {numbered(count, 'image')}; give one, or one an image")
     names = [one for one in listed if isinstance(one, str)]
     if len(names) == len(listed):
         return _of_names(net, names, size)

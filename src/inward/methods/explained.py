@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from inward.columns.objectives import ClassScore, CrossEntropy, Objective, Probability, at, classes_of
-from inward.errors import CallError, InwardError
+from inward.errors import CallError, InwardError, numbered, there_are
 from inward.gradient import constant, keys_of, trace_for, whole
 from inward.methods.classes import classes_suggested
 from inward.methods.recipe import checked_sum, is_sum, summed
@@ -162,7 +162,9 @@ def _of_address(
         return _OF[of](classes), tuple(f"class:{k}" for k in classes)
     words = [target] * len(images) if isinstance(target, str) else list(target)
     if len(words) != len(images):
-        raise CallError(f"there are {len(words)} targets for {len(images)} images; give one, or one an image")
+        raise CallError(
+            f"{there_are(len(words), 'target')} for {numbered(len(images), 'image')}; give one, or one an image"
+        )
     with classes_suggested(net, words, size):
         if len(set(words)) == 1:
             return _of_one(net, words, of, size)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self, TypeAlias
 import torch
 from torch import Tensor
 
-from inward.errors import CallError
+from inward.errors import CallError, numbered, there_are
 from inward.methods.attacked import EPS, Classes, Norm, P, check_eps
 from inward.methods.levels import LEVELS
 from inward.network.network import Network
@@ -235,5 +235,7 @@ def _of(given: Classes, which: Sequence[int], count: int) -> Classes:
     if not isinstance(listed, list):
         return given
     if len(listed) != count:
-        raise CallError(f"there are {len(listed)} classes for {count} images; give one, or one an image")
+        raise CallError(
+            f"{there_are(len(listed), 'class', 'classes')} for {numbered(count, 'image')}; give one, or one an image"
+        )
     return [listed[i] for i in which]

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from weakref import WeakSet
 
-from inward.errors import CallError, InwardWarning
+from inward.errors import CallError, InwardWarning, numbered
 from inward.network.source import Source
 
 # Those whose user knows.
@@ -30,8 +30,9 @@ def check_labels(source: Source, name: str, labels: Sequence[str] | None, count:
         return
     _TOLD.add(source)
     warnings.warn(
-        f"{name} has {count} classes and its list of labels has {len(labels)} names, so that classes may be called by "
-        "another's name; give labels (--labels) with one name a class, in the order of the outputs",
+        f"{name} has {numbered(count, 'class', 'classes')} and its list of labels has {numbered(len(labels), 'name')}, "
+        "so that classes may be called by another's name; give labels (--labels) with one name a class, in the order "
+        "of the outputs",
         InwardWarning,
         stacklevel=4,
     )

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from inward import draw
+from inward.errors import numbered
 from inward.methods.levels import LEVELS
 
 # Of the standard normal distribution: 95 % lie within.
@@ -147,7 +148,9 @@ def curve(found: Robustness, attack: str = "attack", network: str = "") -> Image
     low, high = torch.tensor([found.interval(e) for e in places], dtype=torch.float64).T
     last = f"{found.accuracy(places[-1]):.1%} at {told_eps(places[-1], found.norm)}"
     line = draw.Line("accuracy, and its 95 % interval", across, left, told=last, band=(low, high))
-    title = ", ".join([f"Accuracy under {attack}", f"{len(found.images)} images", *([network] if network else [])])
+    title = ", ".join(
+        [f"Accuracy under {attack}", numbered(len(found.images), "image"), *([network] if network else [])]
+    )
     axis = "eps (linf), in 8-bit levels" if found.norm == "linf" else f"eps ({found.norm})"
     return draw.curves([line], title, across=axis, up="accuracy", ticks=_ticks(places, found.norm))
 
