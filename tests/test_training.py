@@ -126,14 +126,14 @@ def fallen(found: Trained, eps: float) -> float:
 @pytest.mark.parametrize("way", ["pgd", "fgsm", "trades", "free"])
 def test_adversarial_training_makes_robust(way: str) -> None:
     steps = {"fgsm": {"steps": 1, "step_size": 1.25}, "free": {"replays": 3}}.get(way, {"steps": 3})
-    recipe = replace(SMALL, epochs=10, adversarial=way, eps=0.1, warm=0.2, **steps)  # type: ignore[arg-type]
-    normal, robust = run(replace(SMALL, epochs=10)), run(recipe)
+    recipe = replace(SMALL, epochs=6, adversarial=way, eps=0.1, warm=0.2, **steps)  # type: ignore[arg-type]
+    normal, robust = run(replace(SMALL, epochs=6)), run(recipe)
     assert fallen(robust, 0.1) > fallen(normal, 0.1) + 0.2
     assert robust.history[-1]["accuracy"] > 0.7
 
 
 def test_sigmoids_and_an_open_world() -> None:
-    recipe = replace(SMALL, epochs=10, output="sigmoid", optimizer="adamw", rate=0.005)
+    recipe = replace(SMALL, epochs=9, output="sigmoid", optimizer="adamw", rate=0.005)
     closed, opened = run(recipe), run(replace(recipe, open_world=True))
     _, held = open_set("digits")
     known = plain(held.images(range(179)), 8)

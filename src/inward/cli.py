@@ -57,12 +57,16 @@ def show(
         as_json: print a JSON list of every point instead.
         shared: how the network is made.
     """
-    net = shared.network(model, weights=None if model.endswith(".pt2") or ":" in model else "random")
+    net = shared.network(model, weights=None if _carries_weights(model) else "random")
     if as_json:
         print(json.dumps(architecture.points_table(net), indent=1))
     else:
         Console(soft_wrap=True).print(architecture.tree(net))
     return 0
+
+
+def _carries_weights(model: str) -> bool:
+    return model.endswith(".pt2") or ":" in model or Path(model).is_dir()
 
 
 @app.command(name="predict", help_epilogue=examples("predict"))

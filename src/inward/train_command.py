@@ -23,6 +23,7 @@ from inward.errors import CallError
 from inward.methods.attacks import pgd
 from inward.methods.autoattack import autoattack
 from inward.methods.in_training import inner
+from inward.nets.activations import activation, normalization
 from inward.nets.trained import WEIGHTS, build, load_trained, rounded, save_trained
 from inward.network.load import IMAGENET_MEAN, IMAGENET_STD, load
 from inward.network.network import Network
@@ -33,7 +34,7 @@ from inward.terminal import answer, progress_bar
 from inward.training import Recipe, Watch, train
 from inward.training.augment import plain
 from inward.training.card import CARD, PAGE, as_json, as_page
-from inward.training.checkpoint import write
+from inward.training.checkpoint import Checkpoint, write
 from inward.training.strangers import auroc, strangers
 from inward.types import Images
 from inward.version import VERSION
@@ -49,9 +50,9 @@ _USAGE = "Usage: inward train --data DATA --out DIR [OPTIONS]"
 _FOLDER: dict[str, Any] = {"net": "resnet", "norm": "batch", "size": 128, "epochs": 40, "batch": 64, "crop": 0.35}
 _FOLDER |= {"flip": True}
 PRESETS: dict[str, dict[str, Any]] = {
-    "mnist": {"rate": 0.05, "shift": 2},
-    "digits": {"size": 8, "epochs": 40, "rate": 0.05},
-    "npz": {"rate": 0.05},
+    "mnist": {"norm": "batch", "shift": 2},
+    "digits": {"norm": "batch", "size": 8, "epochs": 40},
+    "npz": {"norm": "batch"},
     "cifar10": {"net": "resnet", "norm": "batch", "size": 32, "epochs": 30, "flip": True, "shift": 4},
     "folder": _FOLDER,
 }
@@ -95,7 +96,10 @@ def recipe_for(given: dict[str, Any]) -> Recipe:
         chosen |= {"optimizer": "adamw", "rate": 0.003}
     chosen |= {name: value for name, value in given.items() if value is not None}
     chosen["data"] = data if data in NAMES else Path(data).name
-    return Recipe(**chosen)
+    recipe = Recipe(**chosen)
+    # Before anything is read or written.
+    activation(recipe.activation), normalization(recipe.norm, 1)
+    return recipe
 
 
 def train_command(*, out: Path, autoattack: int = 0, **given: Any) -> int:
@@ -110,6 +114,8 @@ def train_command(*, out: Path, autoattack: int = 0, **given: Any) -> int:
     recipe = recipe_for(given)
     split = open_set(given["data"], size=_stored(recipe))
     _check_shape(split.train)
+    # Also where it was trained already: the folder may hold another recipe's.
+    Checkpoint(out, recipe)
     with progress_bar() as bar:
         try:
             if not (out / WEIGHTS).is_file():
@@ -240,7 +246,8 @@ def _measure(recipe: Recipe, split: Split, eps: float, out: Path, strong: int, b
     write(out / CARD, as_json(card))
     page = as_page(card)
     write(out / PAGE, page)
-    draw.save_png(_curves(history, out.name), out / "curves.png")
+    if len(history) > 1:
+        draw.save_png(_curves(history, out.name), out / "curves.png")
     return page.decode()
 
 

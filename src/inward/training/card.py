@@ -24,7 +24,8 @@ def as_page(card: Mapping[str, Any]) -> bytes:
         lines.append(f"| {row['what']} | {row['accuracy']:.1%} | {interval} | {row['pictures']} |")
     if "auroc" in figures:
         lines += ["", f"Pictures of a class against pictures of none (AUROC): {figures['auroc']:.3f}"]
-    lines += ["", "![accuracy by epoch](curves.png)", "", "## Recipe", "", *_table(recipe, ("setting", "value"))]
+    lines += ["", "![accuracy by epoch](curves.png)"] if len(card["history"]) > 1 else []
+    lines += ["", "## Recipe", "", *_table(recipe, ("setting", "value"))]
     lines += ["", "## By epoch", "", *_history(card["history"])]
     lines += ["", f"Made with {', '.join(f'{k} {v}' for k, v in card['versions'].items())}.", ""]
     return "\n".join(lines).encode()

@@ -1,0 +1,121 @@
+"""``inward train`` as its users call it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from inward import load, pgd
+from inward.cli import main
+from inward.data import open_set
+from inward.training.augment import plain
+
+QUICK = ["--data", "digits", "--norm", "batch", "--epochs", "6", "--rate", "0.1", "--batch", "100", "--ema", "0.9"]
+pytestmark = pytest.mark.usefixtures("single_thread")
+
+
+def test_a_run_makes_a_network_with_a_true_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert main(["train", *QUICK, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    card = json.loads((out / "card.json").read_text())
+    clean, attacked = card["figures"]["accuracy"]
+    assert (clean["what"], attacked["what"]) == ("clean", "PGD-40 (linf, eps 0.3)")
+    assert f"| clean | {clean['accuracy']:.1%} |" in said
+    # The figures are those of the weights that are kept.
+    net, (_, held) = load(str(out)), open_set("digits")
+    images = (plain(held.images(range(179)), 8) * 255).round() / 255
+    assert (net(images).argmax(1) == held.labels).double().mean().item() == pytest.approx(clean["accuracy"])
+    left = ~pgd(net, images, label=held.labels, eps=0.3).success
+    assert left.double().mean().item() == pytest.approx(attacked["accuracy"], abs=0.02)
+    assert clean["accuracy"] > 0.8
+    assert card["recipe"]["epochs"] == 6
+    assert len(card["history"]) == 6
+    assert main(["show", str(out)]) == 0
+    capsys.readouterr()
+    assert {"card.md", "curves.png", "recipe.json", "state.pt", "weights.safetensors"} <= {
+        p.name for p in out.iterdir()
+    }
+    # Once more it is only measured, and says the same.
+    assert main(["train", *QUICK, "--out", str(out)]) == 0
+    assert capsys.readouterr().out == said
+
+
+def test_an_open_world_is_on_the_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--data", "digits", "--output", "sigmoid", "--open-world", "--norm", "batch", "--epochs", "5"]
+    assert main(["train", *options, "--autoattack", "3", "--eps", "0.1", "--out", str(tmp_path / "run")]) == 0
+    figures = json.loads((tmp_path / "run" / "card.json").read_text())["figures"]
+    assert figures["auroc"] > 0.8
+    assert [row["pictures"] for row in figures["accuracy"]] == [179, 179, 3]
+    assert f"(AUROC): {figures['auroc']:.3f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "there is nothing to train on; give --data, which is mnist, cifar10, digits"),
+        (["--data", "digit"], "there is no data set 'digit'; name mnist, cifar10, digits, a folder"),
+        (["--data", "digits", "--activation", "swish"], "there is no activation 'swish'; choose relu"),
+        (["--data", "digits", "--epochs", "1.5"], "is not a whole number"),
+        (["--data", "digits", "--adversarial", "pgd", "--eps", "8"], "at most 1 in linf"),
+        (["--data", "digits", "--net", "vgg"], "there is no net 'vgg'; choose cnn, resnet"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *options, "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_recipe_in_a_folder_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quick = ["train", *QUICK[:4], "--epochs", "1", "--out", str(tmp_path / "run")]
+    assert main(quick) == 0
+    assert main([*quick, "--seed", "3"]) == 2
+    assert "holds a run with seed 0; give another --out, or remove the folder" in capsys.readouterr().err
+
+
+def test_ctrl_c_and_going_on_give_the_weights_of_a_run_without(tmp_path: Path) -> None:
+    """A process of its own is stopped after its first seconds, killed after some more, and then left to its end."""
+    options = ["train", *QUICK[:4], "--epochs", "8", "--batch", "20"]
+    program = (
+        "import sys, torch, inward.training.loop as loop; loop._EVERY = 0.05; torch.set_num_threads(1); "
+        "from inward.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    out = tmp_path / "stopped"
+    for sent, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
+        with subprocess.Popen(
+            [sys.executable, "-c", program, *options, "--out", str(out)],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        ) as process:
+            before = (out / "state.pt").stat().st_mtime if (out / "state.pt").exists() else 0.0
+            while process.poll() is None and (
+                not (out / "state.pt").exists() or (out / "state.pt").stat().st_mtime == before
+            ):
+                time.sleep(0.02)
+            assert process.poll() is None, "it ended before it was stopped"
+            process.send_signal(sent)
+            said = process.communicate(timeout=60)[1]
+        assert process.returncode == code, said
+        if sent == signal.SIGINT:
+            assert said == f"inward: stopped; the same command goes on from what {out} holds\n"
+    assert main([*options, "--out", str(out)]) == 0
+    assert main([*options, "--out", str(tmp_path / "whole")]) == 0
+    stopped, whole = (load(str(place)) for place in (out, tmp_path / "whole"))
+    assert stopped.weights_hash() == whole.weights_hash()
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(stopped(x), whole(x))
