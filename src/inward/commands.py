@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
@@ -60,6 +61,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "methods": ("inward methods",),
     "demo": ("inward demo --out demo",),
 }
+# In the words of a docstring, up to the end of the sentence; a point inside of a number ends none.
+_BY_DEFAULT = re.compile(r"[Bb]y default ((?:[^.;]|\.(?=\S))+)")
 # How many methods an option's help names.
 _NAMED = 4
 
@@ -125,7 +128,8 @@ def _help(rows: list[Method]) -> str:
 def usage(family: str) -> str:
     """How a command is called."""
     rows = [row for row in TABLE if row.command == family]
-    needed = [p for p in _options(rows[0]) if p.default is inspect.Parameter.empty]
+    having = [{p.name for p in _options(row) if p.default is p.empty} for row in rows]
+    needed = [p for p in _options(rows[0]) if p.name in set.intersection(*having)]
     options = "".join(f" --{p.name} {p.name.upper()}" for p in needed)
     thing = {"images": "IMAGE...", "addresses": "ADDRESS..."}[rows[0].takes]
     return f"Usage: inward {family} MODEL {thing}{options} [OPTIONS]"
@@ -185,9 +189,10 @@ def _shared_option(found: list[tuple[Method, inspect.Parameter]], count: int) ->
     defaults = {str(option.default) for _, option in found}
     if everywhere and len(defaults) == 1:
         return first
-    names = ", ".join(row.name for row, _ in found[:_NAMED]) + (" and others" if len(found) > _NAMED else "")
     settings = first.annotation.__metadata__[0]
-    helps = settings.help if everywhere else f"{settings.help} ({names})"
+    helps = _spoken(found) if everywhere else f"{_spoken(found)} ({_named([row for row, _ in found])})"
+    if len(defaults) > 1:
+        helps += _defaults(found)
     # A default that differs from method to method is the method's own.
     differ = len(defaults) > 1
     hint = first.annotation.__origin__
@@ -196,6 +201,39 @@ def _shared_option(found: list[tuple[Method, inspect.Parameter]], count: int) ->
     return first.replace(
         default=default, annotation=Annotated[hint | None if default is None else hint, settings, told]
     )
+
+
+def _named(rows: list[Method]) -> str:
+    return ", ".join(row.name for row in rows[:_NAMED]) + (" and others" if len(rows) > _NAMED else "")
+
+
+def _spoken(found: list[tuple[Method, inspect.Parameter]]) -> str:
+    """The words of the first method that has an option; of one with choices, of the first that names them all."""
+    texts = [option.annotation.__metadata__[0].help for _, option in found]
+    hint = found[0][1].annotation.__origin__
+    choices = [each for each in get_args(hint) if isinstance(each, str)]
+    return next((text for text in texts if choices and all(each in text for each in choices)), texts[0])
+
+
+def _defaults(found: list[tuple[Method, inspect.Parameter]]) -> str:
+    """The defaults of an option that has several, and whose they are."""
+    owners: dict[str, list[Method]] = {}
+    for row, option in found:
+        owners.setdefault(_default_of(option), []).append(row)
+    told = "; ".join(f"{text} in {_named(rows)}" for text, rows in owners.items() if text)
+    return f" [defaults: {told}]" if told else ""
+
+
+def _default_of(option: inspect.Parameter) -> str:
+    """A default as help has it; where it is decided later, in the words of the method; empty where it has none."""
+    if option.default is option.empty:
+        return "needed"
+    if isinstance(option.default, tuple):
+        return " ".join(map(str, option.default))
+    if option.default is not None:
+        return _shown(option.default)
+    said = _BY_DEFAULT.search(option.annotation.__metadata__[0].help)
+    return said[1].partition(", as ")[0] if said else ""
 
 
 _MODEL = "torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory or file.pt2."

@@ -58,7 +58,7 @@ def apgd(
         label: the class to lead away from; one, or one an image. By default the network's own answer.
         target: the class to be taken for; by default any other.
         eps: the largest change, in [0, 1] units: of any value (linf), or the norm of the whole change (l2).
-            By default 8/255 and 0.5.
+            By default 8/255 (linf), 0.5 (l2).
         norm: linf or l2.
         loss: what is climbed: cross-entropy, margin, dlr, or targeted-dlr, which heads for each of the next
             classes in turn (with a target: for that one) and counts any other answer as success.

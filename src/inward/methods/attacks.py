@@ -52,7 +52,7 @@ def fgsm(
         label: the class to lead away from; one, or one an image. By default the network's own answer.
         target: the class to be taken for; by default any other.
         eps: the largest change, in [0, 1] units: of any value (linf), or the norm of the whole change (l2,
-            l1). By default 8/255, 0.5 and 12.
+            l1). By default 8/255 (linf), 0.5 (l2), 12 (l1).
         norm: linf, l2 or l1.
         loss: what is climbed: cross-entropy, margin or dlr.
         stop: leave images alone that fool the network already.
@@ -108,7 +108,7 @@ def pgd(
         label: the class to lead away from; one, or one an image. By default the network's own answer.
         target: the class to be taken for; by default any other.
         eps: the largest change, in [0, 1] units: of any value (linf), or the norm of the whole change (l2,
-            l1). By default 8/255, 0.5 and 12.
+            l1). By default 8/255 (linf), 0.5 (l2), 12 (l1).
         norm: linf, l2 or l1 (there along the signs of the largest values that can move, 1 % of them at first, and one
             from the middle on).
         loss: what is climbed: cross-entropy, margin or dlr.
@@ -178,7 +178,7 @@ def momentum_fgsm(
         label: the class to lead away from; one, or one an image. By default the network's own answer.
         target: the class to be taken for; by default any other.
         eps: the largest change, in [0, 1] units: of any value (linf), or the norm of the whole change (l2).
-            By default 8/255 and 0.5.
+            By default 8/255 (linf), 0.5 (l2).
         norm: linf or l2.
         loss: what is climbed: cross-entropy, margin or dlr.
         steps: steps at most.

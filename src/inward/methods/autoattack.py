@@ -64,7 +64,7 @@ def autoattack(
         images: (N, C, H, W) in [0, 1].
         label: the class to lead away from; one, or one an image. By default the network's own answer.
         eps: the largest change, in [0, 1] units: of any value (linf), or the norm of the whole change (l2).
-            By default 8/255 and 0.5.
+            By default 8/255 (linf), 0.5 (l2).
         norm: linf or l2.
         steps: steps at most of each run of the attacks by gradients.
         classes: how many of the largest other logits the targeted attacks head for. (A network of two or three

@@ -65,7 +65,7 @@ def feature_attack(
         guide: the picture whose features are to be met; its file (from Python an image too, or one an image).
         at: the point whose features those are.
         eps: the largest change, in [0, 1] units: of any value (linf), or the norm of the whole change (l2,
-            l1). By default 8/255, 0.5 and 12.
+            l1). By default 8/255 (linf), 0.5 (l2), 12 (l1).
         norm: linf, l2 or l1.
         steps: steps of every start.
         step_size: the length of a step as a share of eps; by default 2.5 / steps.

@@ -36,7 +36,7 @@ def noise(
         label: the class to lead away from; one, or one an image. By default the network's own answer.
         target: the class to be taken for; by default any other.
         eps: the largest change, in [0, 1] units: of any value (linf), or the norm of the whole change (l2, l1). By
-            default 8/255, 0.5 and 12.
+            default 8/255 (linf), 0.5 (l2), 12 (l1).
         norm: linf, l2 or l1.
         repeats: draws at most, for each image its own.
         stop: leave an image alone once it fools the network; else the draw that does so most clearly is kept.

@@ -50,7 +50,7 @@ def universal_pgd(
         label: the class to lead away from; one, or one an image. By default the network's own answer.
         target: the class to be taken for; by default any other.
         eps: the largest change, in [0, 1] units: of any value (linf), or the norm of the whole change (l2).
-            By default 8/255 and 0.5.
+            By default 8/255 (linf), 0.5 (l2).
         norm: linf or l2.
         steps: steps of the change.
         step_size: the length of a step as a share of eps; by default 2.5 / steps.
