@@ -15,6 +15,7 @@ import inward
 from drawn import pixels
 from helpers import conv_net, network
 from inward import draw, figures
+from inward.columns.objectives import ClassScore
 from inward.draw import lettering
 from inward.network import Network
 from inward.results import Attribution
@@ -203,10 +204,26 @@ def test_captions_carry_what_was_measured(net: Network) -> None:
         "points": torch.tensor([34, 68]),
     }
     result = result_of(net, count=2, measured=measured, scores=torch.tensor([19.7, -0.5]))
-    told = "target class:1, score 19.7, error 0.8 %, signed error -0.31 %, standard error 0.5, points 34"
+    told = "target class:1, score 19.7 (logit), error 0.8 %, signed error -0.31 %, standard error 0.5, points 34"
     assert figures.caption(result[0]) == told
-    told = "target class:1, score -0.5, absolute error 0.008, standard error 0.25, points 68"
+    told = "target class:1, score -0.5 (logit), absolute error 0.008, standard error 0.25, points 68"
     assert figures.caption(result[1]) == told
+
+
+def test_what_a_score_is_is_told(net: Network) -> None:
+    x = images(1, 3, *SIZE)
+    probability = net(x).softmax(1)[0, 1].item()
+    found = inward.rise(net, x, target="class:1", samples=4)[0]
+    assert figures.caption(found).startswith(f"target class:1, score {probability:.4g} (probability)")
+    assert found.measures()["score_kind"] == "probability"
+    # A method that has no choice explains the logit.
+    logit = inward.deeplift(net, x, target="class:1")[0]
+    assert figures.caption(logit).startswith(f"target class:1, score {net(x)[0, 1].item():.4g} (logit)")
+    surprise = -net(x).log_softmax(1)[0, 1].item()
+    found = inward.saliency(net, x, target="class:1", of="cross-entropy")[0]
+    assert figures.caption(found) == f"target class:1, score {-surprise:.4g} (minus the cross-entropy)"
+    for target in ("second/3", "class:1 + class:2", ClassScore(1)):
+        assert "score_kind" not in inward.saliency(net, x, target=target)[0].measures()
 
 
 @pytest.mark.parametrize("at", [None, "second", "fc"])

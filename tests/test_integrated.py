@@ -175,8 +175,8 @@ def test_a_small_difference_has_an_absolute_error(net: Network, x: Tensor) -> No
     spread = net(x).amax(1) - net(x).amin(1)
     assert rise(net, x[:1], baseline[:1], 3).abs().item() < 1e-3 * spread[0]
     first, second = found[0].measures(), found[1].measures()
-    assert set(first) == {"target", "score", "absolute_error", "absolute_signed_error", "points"}
-    assert set(second) == {"target", "score", "error", "signed_error", "points"}
+    assert set(first) == {"target", "score", "score_kind", "absolute_error", "absolute_signed_error", "points"}
+    assert set(second) == {"target", "score", "score_kind", "error", "signed_error", "points"}
     missed = rise(net, x, baseline, 3) - total(found.values)
     assert first["absolute_signed_error"] == pytest.approx(missed[0].item(), abs=1e-12)
 

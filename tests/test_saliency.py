@@ -70,6 +70,7 @@ def test_targets_are_named(net: Network) -> None:
     assert saliency(net, x)[1].measures() == {
         "target": saliency(net, x).targets[1],
         "score": net(x)[1].max().item(),
+        "score_kind": "logit",
     }
 
 

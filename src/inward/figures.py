@@ -122,7 +122,7 @@ def _strongest_units(result: Attribution, most: int = _MOST_UNITS) -> tuple[list
 
 def cell(result: Attribution) -> draw.Cell:
     """An attribution of one image in a gallery of methods: its map with its numbers below it, or why it has none."""
-    own = {name: value for name, value in result.measures().items() if name not in ("target", "score")}
+    own = {name: value for name, value in result.measures().items() if name not in ("target", "score", "score_kind")}
     numbers = {name: str(_rounded(value)) for name, value in readable(own).items()}
     method = result.record.method
     if not has_map(result):
@@ -226,10 +226,12 @@ def named(result: Result, address: str) -> str:
 
 
 def caption(result: Result) -> str:
-    """What was measured, in a line; answers with the names of their classes."""
-    told = result.measures()
-    named_answers = {key: _with_name(result, told[key]) for key in _ANSWERS if key in told}
-    return describe(readable({_ANSWERS.get(key, key): value for key, value in (told | named_answers).items()}))
+    """What was measured, in a line; answers with the names of their classes, and what a score is."""
+    measures = result.measures()
+    said = {key: _with_name(result, measures[key]) for key in _ANSWERS if key in measures}
+    if kind := measures.pop("score_kind", ""):
+        said["score"] = f"{measures['score']:.4g} ({kind})"
+    return describe(readable({_ANSWERS.get(key, key): value for key, value in (measures | said).items()}))
 
 
 def _with_name(result: Result, address: str) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -23,6 +24,7 @@ from inward.types import Images, Pictures, Scores, Size
 Kind: TypeAlias = Literal["sensitivity", "contribution", "amount"]
 """What the values of an attribution are."""
 
+_SCORES = {"score": "logit", "probability": "probability", "cross-entropy": "minus the cross-entropy"}
 # A picture with less contrast than this shows nothing: its unit never woke.
 GRAY = 0.02
 
@@ -121,11 +123,18 @@ class Attribution(Result):
         """Height and width of the images."""
         return (self.images.shape[2], self.images.shape[3])
 
+    @property
+    def score_kind(self) -> str:
+        """What the score of a class is, in a word; empty for what is no class."""
+        is_class = re.fullmatch(r"class(@\d+)?:\d+", self.targets[0])
+        return _SCORES.get(self.record.parameters.get("of") or "score", "") if is_class else ""
+
     def measures(self) -> dict[str, Any]:
         """What is said of one image."""
         inside = {"at": self.at} if self.at else {}
         own = {name: value[0].item() for name, value in self.measured.items() if not value[0].isnan()}
-        return {"target": self.targets[0], "score": self.scores[0].item(), **inside, **own}
+        kind = {"score_kind": self.score_kind} if self.score_kind else {}
+        return {"target": self.targets[0], "score": self.scores[0].item(), **kind, **inside, **own}
 
     def notes(self) -> tuple[str, ...]:
         """What the method remarks; where it says nothing of a map of zeros, that it is one."""

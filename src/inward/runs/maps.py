@@ -31,7 +31,9 @@ def saved_map(folder: Path, net: Network) -> Attribution:
 def _attribution(net: Network, told: dict[str, Any], arrays: dict[str, Tensor]) -> Attribution:
     scores = dict(told["scores"])
     target, at = scores.pop("target"), scores.pop("at", "")
-    del scores["score"]
+    # What says nothing that the record does not say.
+    for name in ("score", "score_kind"):
+        scores.pop(name, None)
     parts = ("method", "parameters", "network", "inputs", "seconds", "environment", "asked")
     return Attribution(
         net,
