@@ -67,6 +67,13 @@ def test_the_report_names_the_attack_all_its_options_and_the_network(
     manifest = json.loads((tmp_path / "e" / "manifest.json").read_text())
     assert (manifest["attack"], manifest["parameters"]) == ("pgd", parameters)
     assert "Accuracy under pgd, 6 images, inward/digits" in [line.text for line in written]
+    for place in (tmp_path / "e", tmp_path / "e" / "manifest.json"):
+        again = command("rerun", place)
+        assert (again.status, again.out) == (1, "")
+        what = "is of an evaluation, which is no single result; run the same `inward evaluate` command again\n"
+        assert again.err == f"inward: {tmp_path / 'e' / 'manifest.json'} {what}"
+    (tmp_path / "e" / "manifest.json").write_text('{"study": "activations"}')
+    assert "is of a study, which" in command("rerun", tmp_path / "e").err
 
 
 def test_an_attack_is_described_by_the_last_that_was_given() -> None:

@@ -15,6 +15,8 @@ from inward.methods.table import by_name
 from inward.runs.folder import FORMAT
 
 DTYPES = {str(kind)[6:]: kind for kind in (torch.float64, torch.float32, torch.float16, torch.bfloat16)}
+# What manifests of another form are of, and the command that makes it again.
+_STUDIES = {"robustness": ("an evaluation", "evaluate"), "activations": ("a study", "study activations")}
 _MOST_BYTES = 16 * 1024 * 1024
 
 
@@ -28,6 +30,10 @@ def read(path: Path) -> dict[str, Any]:
         told = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise InwardError(f"{path} is not a manifest of inward: {error}") from error
+    if isinstance(told, dict) and (made := _STUDIES.get(str(told.get("study")))):
+        raise InwardError(
+            f"{path} is of {made[0]}, which is no single result; run the same `inward {made[1]}` command again"
+        )
     needed = {"format": int, "method": str, "parameters": dict, "network": dict, "inputs": dict}
     if not isinstance(told, dict) or not all(isinstance(told.get(k), kind) for k, kind in needed.items()):
         raise InwardError(f"{path} is not a manifest of inward: it needs {', '.join(needed)}")
