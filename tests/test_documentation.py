@@ -99,7 +99,12 @@ LEFT: dict[str, tuple[str, ...]] = {
     "how-to/parameterizations.md": ("maco/features.6-17/picture.png", "clear/features.6-17/picture.png"),
     "how-to/real-images.md": ("real/features.6-2/picture.png", "cat/features.6-17/manifest.json"),
     "how-to/videos.md": ("filmed/features.6-17/video.gif", "film.webp", "way/features.6-17/snapshots.png"),
-    "how-to/studies.md": ("study/index.html", "atlas/features.6-2/photograph-4.png", "study-of-one/manifest.json"),
+    "how-to/studies.md": (
+        "study/index.html",
+        "atlas/features.6-2/photograph-4.png",
+        "study-of-one/manifest.json",
+        "depth/depth-he.png",
+    ),
     "how-to/training.md": ("runs/digits/card.md", "runs/relog/weights.safetensors", "units/layer4-3/picture.png"),
     "how-to/networks.md": ("digits/class-7/picture.png", "out/six-channels/picture.png"),
     "how-to/speed.md": ("full/features.6-17/manifest.json", "settled/index.html"),

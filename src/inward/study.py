@@ -11,10 +11,13 @@ from cyclopts import App, Group, Parameter
 from rich.progress import Progress, TaskID
 
 from inward.errors import CallError
+from inward.nets.activations import ACTIVATIONS
 from inward.network.network import Network
 from inward.options import Shared, as_whole
 from inward.pictures import find
 from inward.studies.activations import Activations, activations
+from inward.studies.depth import depth as passages
+from inward.studies.depth_page import write_depth
 from inward.studies.pages import write_pages
 from inward.terminal import answer, progress_bar
 
@@ -22,6 +25,10 @@ _STUDY = Group("Study", sort_key=10)
 EXAMPLES = (
     "inward study activations torchvision/resnet50 photographs/",
     "inward study activations torchvision/resnet50 photographs/ --points layer3.5",
+)
+DEPTH_EXAMPLES = (
+    "inward study depth",
+    "inward study depth --activation relu relog maxout --init he orthogonal --width 512 --out depth",
 )
 _EPILOGUE = "\n".join(["Examples:", *(f"  {text}" for text in EXAMPLES)])
 study = App(name="study", help="What many pictures say of a network, in one pass over them.", help_format="plaintext")
@@ -75,6 +82,50 @@ def activations_command(
             top = found.top(address)[0]
             answer(bar, f"{key}  {len(statistics.values)} units, largest {top.value:.4g} in {address}: {top.file.name}")
         answer(bar, str(page or out))
+    return 0
+
+
+@study.command(
+    name="depth",
+    usage="Usage: inward study depth [OPTIONS]",
+    help_epilogue="\n".join(["Examples:", *(f"  {text}" for text in DEPTH_EXAMPLES)]),
+)
+def depth_command(
+    *,
+    activation: Annotated[tuple[str, ...], Parameter(group=_STUDY, consume_multiple=True, negative=())] = (),
+    init: Annotated[tuple[str, ...], Parameter(group=_STUDY, consume_multiple=True, negative=())] = ("he", "matched"),
+    depth: Annotated[int, Parameter(group=_STUDY, converter=as_whole)] = 200,
+    width: Annotated[int, Parameter(group=_STUDY, converter=as_whole)] = 256,
+    seeds: Annotated[int, Parameter(group=_STUDY, converter=as_whole)] = 3,
+    out: Path = Path("inward-depth"),
+) -> int:
+    """How many layers a signal passes before it explodes or dies, forward and backward.
+
+    Random networks of fully connected layers without biases, of one activation each. A signal has died where it is a
+    thousandth of what it was, and exploded where it is a thousand times that.
+
+    Args:
+        activation: relu, relog, relog-steep, log, maxout, leaky, softplus, gelu, sigmoid; by default all.
+        init: he (variance 2 / width), xavier (1 / width), orthogonal, matched (the variance at which the mean square
+            of Gaussian inputs stays).
+        depth: the most layers.
+        width: of each layer.
+        seeds: random networks of each kind; figures are medians.
+        out: the folder of the study: depth.json, depth.md, depth.png.
+    """
+    with progress_bar() as bar:
+        task = bar.add_task("networks", total=None)
+        found = passages(
+            activation or tuple(ACTIVATIONS),
+            init,
+            deepest=depth,
+            width=width,
+            seeds=seeds,
+            on_passage=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    written = write_depth(found, out, width=width, seeds=seeds)
+    print(written.read_text(encoding="utf-8").split("![")[0].strip())
+    print(out)
     return 0
 
 

@@ -98,7 +98,8 @@ def recipe_for(given: dict[str, Any]) -> Recipe:
     chosen["data"] = data if data in NAMES else Path(data).name
     recipe = Recipe(**chosen)
     # Before anything is read or written.
-    activation(recipe.activation), normalization(recipe.norm, 1)
+    activation(recipe.activation)
+    normalization(recipe.norm, 1)
     return recipe
 
 

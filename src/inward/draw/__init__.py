@@ -2,6 +2,7 @@
 
 from inward.draw.bars import bars
 from inward.draw.cells import grid
+from inward.draw.charts import Panel, panels
 from inward.draw.gallery import Cell, gallery
 from inward.draw.maps import heat_map, overlay
 from inward.draw.page import Figure, Section, page, save_page
@@ -13,6 +14,7 @@ __all__ = [
     "Cell",
     "Figure",
     "Line",
+    "Panel",
     "Section",
     "bars",
     "curve",
@@ -23,6 +25,7 @@ __all__ = [
     "heat_map",
     "overlay",
     "page",
+    "panels",
     "read_png",
     "save_page",
     "save_png",
