@@ -283,7 +283,9 @@ def test_more_than_a_command_takes() -> None:
     said = inward("methods", "for", "me")
     assert (said.status, said.err) == (2, "inward: 'for me' is more than this command takes (see --help)\n")
     assert inward("atack", "x").err == "inward: there is no command 'atack'; the nearest: attack (see --help)\n"
-    assert "no command 'activation'; the nearest: activations (see" in inward("study", "activation").err
+    assert (
+        "no command 'activation'; the nearest: activations, activations-table (see" in inward("study", "activation").err
+    )
     assert inward("frobnicate").status == 2
     assert inward("show").err == 'inward: Command "show" parameter MODEL requires an argument (see --help)\n'
 

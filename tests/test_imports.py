@@ -30,7 +30,9 @@ LAYERS: dict[str, set[str]] = {
     "methods": {"columns", "network", "gradient", "quadrature", "ascent", "pictures", "results", "runs.record"},
     "scoring": {"columns", "gradient", "methods", "network", "results"},
     "pictures": {"network"},
-    "studies": {"columns", "data", "draw", "gradient", "methods", "nets", "network", "pictures", "results"},
+    "studies": {
+        *("columns", "data", "draw", "gradient", "methods", "nets", "network", "pictures", "results", "training"),
+    },
     "draw": set(),
     "nets": set(),
     "data": set(),

@@ -28,7 +28,7 @@ _MADE = re.compile(r"^<!-- made: ([\w-]+) -->$", re.MULTILINE)
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.DOTALL)
 # Docstrings name things as Sphinx does.
 _ROLE = re.compile(r":(?:class|func|meth|mod|attr):(?=<code>)")
-_TWICE = ("study activations", "study depth", "evaluate", "train")
+_TWICE = ("study activations", "study depth", "study activations-table", "evaluate", "train")
 
 
 def commands() -> str:

@@ -6,7 +6,7 @@ import inspect
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,26 +17,30 @@ from docstring_parser import parse as parse_docstring
 from rich.progress import Progress
 
 from inward import draw
-from inward.data.dataset import Dataset
 from inward.data.sets import NAMES, Split, kind_of, open_set
 from inward.errors import CallError
 from inward.methods.attacks import pgd
 from inward.methods.autoattack import autoattack
-from inward.methods.in_training import inner
 from inward.nets.activations import activation, normalization
-from inward.nets.trained import WEIGHTS, build, load_trained, rounded, save_trained
-from inward.network.load import IMAGENET_MEAN, IMAGENET_STD, load
-from inward.network.network import Network
+from inward.nets.trained import WEIGHTS
 from inward.options import as_number, as_whole
-from inward.studies.accuracy import told_eps, wilson
-from inward.studies.robustness import evaluate
+from inward.studies.accuracy import told_eps
+from inward.studies.small_networks import (
+    OnCount,
+    Shown,
+    attacked,
+    clean,
+    network_of,
+    row,
+    spread,
+    stored_size,
+    told_apart,
+    trained,
+)
 from inward.terminal import answer, progress_bar
-from inward.training import Recipe, Watch, train
-from inward.training.augment import plain
+from inward.training import Recipe, Watch
 from inward.training.card import CARD, PAGE, as_json, as_page
-from inward.training.checkpoint import Checkpoint, write
-from inward.training.strangers import auroc, strangers
-from inward.types import Images
+from inward.training.checkpoint import write
 from inward.version import VERSION
 
 EXAMPLES = (
@@ -113,15 +117,12 @@ def train_command(*, out: Path, autoattack: int = 0, **given: Any) -> int:
     if given.get("data") is None:
         raise CallError(f"there is nothing to train on; give --data, which is {', '.join(NAMES)}, a folder or an .npz")
     recipe = recipe_for(given)
-    split = open_set(given["data"], size=_stored(recipe))
-    _check_shape(split.train)
-    # Also where it was trained already: the folder may hold another recipe's.
-    Checkpoint(out, recipe)
+    kind = kind_of(given["data"])
+    split = open_set(given["data"], size=stored_size(recipe.size))
     with progress_bar() as bar:
         try:
-            if not (out / WEIGHTS).is_file():
-                _train(recipe, split, kind_of(given["data"]), out, bar)
-            page = _measure(recipe, split, recipe.eps or EPS[kind_of(given["data"])], out, autoattack, bar)
+            _train(recipe, split, kind, out, bar)
+            page = _measure(recipe, split, recipe.eps or EPS[kind], out, autoattack, bar)
         except KeyboardInterrupt:
             bar.stop()
             print(f"inward: stopped; the same command goes on from what {out} holds", file=sys.stderr)
@@ -151,47 +152,7 @@ app = App(
 app.default(train_command)
 
 
-def _stored(recipe: Recipe) -> int:
-    """Of folders the size that pictures are kept at: larger than they are shown, for crops to have something to cut."""
-    return round(recipe.size * 1.25)
-
-
-def _check_shape(data: Dataset) -> None:
-    _, height, width = data.shape
-    if height != width:
-        raise CallError(f"the pictures of {data.name} are {height} x {width}; networks here are trained on square ones")
-    if len(data.classes) < 2:
-        raise CallError(f"{data.name} has one class; a network is trained to tell two or more apart")
-
-
-def _normalization(data: Dataset, kind: str) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation by channel: of photographs those of ImageNet, as networks of photographs have them.
-
-    Of others those of a thousand pictures spread over the set, to three digits.
-    """
-    if kind == "folder":
-        return list(IMAGENET_MEAN), list(IMAGENET_STD)
-    numbers = torch.linspace(0, len(data.labels) - 1, min(1000, len(data.labels))).long()
-    pixels = data.images(numbers).double().div(255).transpose(0, 1).flatten(1)
-    means, spreads = pixels.mean(1).tolist(), pixels.std(1).clamp_min(0.05).tolist()
-    return [round(v, 3) for v in means], [round(v, 3) for v in spreads]
-
-
 def _train(recipe: Recipe, split: Split, kind: str, out: Path, bar: Progress) -> None:
-    mean, std = _normalization(split.train, kind)
-    channels = split.train.shape[0]
-    net = {"name": recipe.net, "activation": recipe.activation, "norm": recipe.norm}
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
-        module = build(
-            recipe.net,
-            channels=channels,
-            classes=len(split.train.classes),
-            size=recipe.size,
-            activation=recipe.activation,
-            norm=recipe.norm,
-        )
-    low, high = (torch.tensor(v).view(1, -1, 1, 1) for v in (mean, std))
     task = bar.add_task("train", total=None)
 
     def tell(now: Watch) -> None:
@@ -199,50 +160,30 @@ def _train(recipe: Recipe, split: Split, kind: str, out: Path, bar: Progress) ->
         doing = f"epoch {now.epoch} of {recipe.epochs}, loss {now.loss:.3f}{known}"
         bar.update(task, completed=now.step, total=now.steps, description=doing)
 
-    attack: Any = inner(recipe.ball, recipe.steps, recipe.step_size)  # type: ignore[arg-type]
-    found = train(
-        recipe,
-        module,
-        lambda images: (images - low.to(images)) / high.to(images),
-        split.train,
-        split.held_out,
-        adversary=attack,
-        strangers=strangers if recipe.open_world else None,
-        folder=out,
-        on_step=tell,
-    )
+    trained(recipe, split, out, photographs=kind == "folder", on_step=tell)
     bar.remove_task(task)
-    rounded(found.module)
-    told = {"net": net, "classes": list(split.train.classes), "channels": channels, "size": recipe.size}
-    told |= {"mean": mean, "std": std, "recipe": asdict(recipe), "history": list(found.history)}
-    save_trained(out / WEIGHTS, found.module, told, half=True)
 
 
 def _measure(recipe: Recipe, split: Split, eps: float, out: Path, strong: int, bar: Progress) -> str:
     """What the kept weights do on pictures that were not trained on."""
-    module, told = load_trained(out / WEIGHTS)
-    net = load(str(out))
-    history = told.pop("history")
-    rows = [_clean(net, split.held_out, recipe, bar)]
-    ball: Any = {"norm": recipe.ball}
-    attacks: list[tuple[str, Any, int]] = [("PGD-40", partial(pgd, **ball), _MEASURED)]
-    attacks += [("AutoAttack", partial(autoattack, **ball), strong)] if strong else []
+    net, told = network_of(out / WEIGHTS, out.name)
+    held, history = split.held_out, told["history"]
+
+    def some(count: int) -> Shown:
+        return Shown(held, recipe.size, spread(len(held.labels), count))
+
+    everyone, ball = some(len(held.labels)), {"norm": recipe.ball}
+    rows = [row("clean", clean(net, everyone, _counting("clean", bar)), len(held.labels))]
+    attacks: list[tuple[str, Any, int]] = [("PGD-40", partial(pgd, **ball), _MEASURED)]  # type: ignore[arg-type]
+    attacks += [("AutoAttack", partial(autoattack, **ball), strong)] if strong else []  # type: ignore[arg-type]
     for attack_name, attack, count in attacks:
-        what = f"{attack_name} ({recipe.ball}, eps {told_eps(eps, recipe.ball)})"
-        shown = Shown(split.held_out, recipe.size, _spread(len(split.held_out.labels), count))
-        task = bar.add_task(what, total=len(shown.labels))
-        done = evaluate(
-            net, shown, attack, eps, on_batch=lambda n, total, _, task=task: bar.update(task, completed=n, total=total)
-        )
-        bar.remove_task(task)
-        low, high = done.interval(eps)
-        rows.append(_row(what, done.accuracy(eps), low, high, len(shown.labels)))
+        what, shown = f"{attack_name} ({recipe.ball}, eps {told_eps(eps, recipe.ball)})", some(count)
+        rows.append(row(what, attacked(net, shown, attack, eps, _counting(what, bar)), len(shown.labels)))
     figures: dict[str, Any] = {"accuracy": rows}
     if recipe.open_world:
-        figures["auroc"] = _open_set(net, split.held_out, recipe)
-    card = {"name": out.name, "recipe": asdict(recipe), "classes": list(split.train.classes), "figures": figures}
-    card |= {"parameters": sum(p.numel() for p in module.parameters()), "history": history}
-    card |= {"seconds": sum(row["seconds"] for row in history)}
+        figures["auroc"] = told_apart(net, some(_MEASURED), recipe.seed)
+    card = {"name": out.name, "recipe": asdict(recipe), "classes": told["classes"], "figures": figures}
+    card |= {"parameters": net.parameters, "history": history, "seconds": sum(one["seconds"] for one in history)}
     card |= {"versions": {"inward": VERSION, "torch": torch.__version__, "Python": platform.python_version()}}
     write(out / CARD, as_json(card))
     page = as_page(card)
@@ -252,60 +193,14 @@ def _measure(recipe: Recipe, split: Split, eps: float, out: Path, strong: int, b
     return page.decode()
 
 
-def _clean(net: Network, data: Dataset, recipe: Recipe, bar: Progress) -> dict[str, Any]:
-    shown = Shown(data, recipe.size, torch.arange(len(data.labels)))
-    right, task = 0, bar.add_task("clean", total=len(shown.labels))
-    with torch.no_grad():
-        for some in torch.arange(len(shown.labels)).split(250):
-            labels = data.labels[some]
-            right += int((net(shown.images(some.tolist()).to(net.device)).argmax(1).cpu() == labels).sum())
-            bar.advance(task, len(some))
-    bar.remove_task(task)
-    share = right / len(shown.labels)
-    return _row("clean", share, *wilson(share, len(shown.labels)), len(shown.labels))
+def _counting(what: str, bar: Progress) -> OnCount:
+    """A bar of pictures, which goes when all are done."""
+    task = bar.add_task(what, total=None)
 
+    def tell(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total, visible=done < total)
 
-def _row(what: str, share: float, low: float, high: float, pictures: int) -> dict[str, Any]:
-    return {"what": what, "accuracy": share, "low": low, "high": high, "pictures": pictures}
-
-
-def _spread(whole: int, count: int) -> torch.Tensor:
-    """So many numbers, spread over all."""
-    return torch.linspace(0, whole - 1, min(whole, count)).long()
-
-
-@torch.no_grad()
-def _open_set(net: Network, data: Dataset, recipe: Recipe) -> float:
-    """How well the largest output tells held-out pictures from strangers made of them."""
-    shown = Shown(data, recipe.size, _spread(len(data.labels), _MEASURED))
-    images = shown.images(range(len(shown.labels)))
-    others = strangers(images, torch.Generator().manual_seed(recipe.seed))
-    known, unknown = (net(some.to(net.device)).amax(1).cpu() for some in (images, others))
-    return auroc(known, unknown)
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """Some pictures of a data set as a study takes them: floats in [0, 1] of the network's size."""
-
-    data: Dataset
-    size: int
-    numbers: torch.Tensor
-
-    @property
-    def labels(self) -> list[int]:
-        return self.data.labels[self.numbers].tolist()
-
-    @property
-    def names(self) -> list[str]:
-        return [str(number) for number in self.numbers.tolist()]
-
-    def images(self, numbers: Sequence[int]) -> Images:
-        # Whole levels, as a file holds them.
-        return (plain(self.data.images(self.numbers[torch.tensor(list(numbers))]), self.size) * 255).round() / 255
-
-    def identity(self) -> Any:
-        return {"data": self.data.name, "numbers": self.numbers.tolist()}
+    return tell
 
 
 def _curves(history: Sequence[dict[str, float]], name: str) -> Any:

@@ -87,7 +87,7 @@ def load(
     if spec.endswith(".pt2"):
         return _load_program(spec, weights, mean, std, size, labels, device, dtype)
     source = source_sha256(spec)
-    found = _find_run(Path(spec), weights) if Path(spec).is_dir() else _find(spec, weights)
+    found = _find_run(Path(spec), weights) if spec and Path(spec).is_dir() else _find(spec, weights)
     module = unwrap(found.module.eval())
     if weights is not None and _is_file(weights):
         _fill(module, Path(weights), spec)

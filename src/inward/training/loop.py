@@ -32,6 +32,8 @@ _EVERY = 60.0
 # Pictures by which the accuracy is told after every epoch, and how many at once.
 _JUDGED, _AT_ONCE = 1000, 250
 _RISE = 0.3
+# How far pictures of no class are moved to be taken for one.
+_STRANGE_EPS = {"linf": 0.1, "l2": 2.0, "l1": 40.0}
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,7 @@ class _Run:
     def _learn(self, images: Images, labels: Tensor, eps: float, generator: torch.Generator) -> tuple[float, Logits]:
         """The step or steps of a batch; gives the loss and the logits of the last."""
         targets = targets_of(labels, len(self.data.classes), self.recipe.smoothing)
+        images = self._worse_strangers(images, labels, targets, generator)
         if self.recipe.adversarial == "free":
             return self._learn_free(images, targets, eps)
         shown = images
@@ -198,6 +201,15 @@ class _Run:
             return self._learn_trades(images, targets, eps, generator)
         logits = self._logits(shown)
         return self._update(self._loss(logits, targets).mean()), logits.detach()
+
+    def _worse_strangers(self, images: Images, labels: Tensor, targets: Tensor, generator: torch.Generator) -> Images:
+        """Every second picture of no class is moved so that some class is answered for it after all."""
+        where = (labels < 0).nonzero()[::2, 0]
+        if self._adversary is None or len(where) == 0:
+            return images
+        eps = max(self.recipe.eps, _STRANGE_EPS[self.recipe.ball])
+        worse = self._attacked(lambda x: self._loss(self._logits(x), targets[where]), images[where], eps, generator)
+        return images.index_copy(0, where, worse)
 
     def _learn_trades(
         self, images: Images, targets: Tensor, eps: float, generator: torch.Generator

@@ -1,0 +1,172 @@
+"""Small networks of a recipe: trained into a folder, and measured on pictures that they were not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inward.data.dataset import Dataset
+from inward.data.sets import Split
+from inward.errors import CallError
+from inward.methods.in_training import inner
+from inward.methods.smallest import AnyAttack
+from inward.nets.trained import WEIGHTS, build, load_trained, rounded, save_trained
+from inward.network.load import IMAGENET_MEAN, IMAGENET_STD
+from inward.network.network import Network
+from inward.studies.accuracy import wilson
+from inward.studies.robustness import evaluate
+from inward.training import Recipe, Watch, train
+from inward.training.augment import plain
+from inward.training.checkpoint import Checkpoint
+from inward.training.strangers import auroc, strangers
+from inward.types import Images
+
+OnCount = Callable[[int, int], None]
+"""Called with (pictures done, pictures in all)."""
+_AT_ONCE = 250
+
+
+def stored_size(size: int) -> int:
+    """Of folders the size that pictures are kept at: larger than they are shown, for crops to have something to cut."""
+    return round(size * 1.25)
+
+
+def trained(
+    recipe: Recipe, split: Split, folder: Path, *, photographs: bool, on_step: Callable[[Watch], None] | None = None
+) -> Path:
+    """The file of weights of a recipe, which is trained where the folder does not have it yet, or goes on.
+
+    Args:
+        photographs: normalize by the mean and standard deviation of ImageNet, as networks of photographs do.
+
+    Raises:
+        CallError: for pictures that are not square, a single class, or a folder of another recipe.
+        InwardError: where a loss is not finite.
+    """
+    _check_shape(split.train)
+    # Also where it was trained already: the folder may hold another recipe's.
+    Checkpoint(folder, recipe)
+    if not (folder / WEIGHTS).is_file():
+        _train(recipe, split, folder, photographs, on_step)
+    return folder / WEIGHTS
+
+
+def network_of(path: Path, name: str) -> tuple[Network, dict[str, Any]]:
+    """The network of a file of weights, and what it was told."""
+    module, told = load_trained(path)
+    net = Network.of(
+        module,
+        name=name,
+        size=told["size"],
+        channels=told["channels"],
+        mean=told["mean"],
+        std=told["std"],
+        labels=told["classes"],
+    )
+    return net, told
+
+
+def _check_shape(data: Dataset) -> None:
+    _, height, width = data.shape
+    if height != width:
+        raise CallError(f"the pictures of {data.name} are {height} x {width}; networks here are trained on square ones")
+    if len(data.classes) < 2:
+        raise CallError(f"{data.name} has one class; a network is trained to tell two or more apart")
+
+
+def _normalization(data: Dataset) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation by channel of a thousand pictures spread over the set, to three digits."""
+    pixels = data.images(spread(len(data.labels), 1000)).double().div(255).transpose(0, 1).flatten(1)
+    means, spreads = pixels.mean(1).tolist(), pixels.std(1).clamp_min(0.05).tolist()
+    return [round(v, 3) for v in means], [round(v, 3) for v in spreads]
+
+
+def _train(
+    recipe: Recipe, split: Split, folder: Path, photographs: bool, on_step: Callable[[Watch], None] | None
+) -> None:
+    mean, std = (list(IMAGENET_MEAN), list(IMAGENET_STD)) if photographs else _normalization(split.train)
+    channels, classes = split.train.shape[0], split.train.classes
+    own = {"activation": recipe.activation, "norm": recipe.norm}
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        module = build(recipe.net, channels=channels, classes=len(classes), size=recipe.size, **own)
+    low, high = (torch.tensor(v).view(1, -1, 1, 1) for v in (mean, std))
+    found = train(
+        recipe,
+        module,
+        lambda images: (images - low.to(images)) / high.to(images),
+        split.train,
+        split.held_out,
+        adversary=inner(recipe.ball, recipe.steps, recipe.step_size),  # type: ignore[arg-type]
+        strangers=strangers if recipe.open_world else None,
+        folder=folder,
+        on_step=on_step,
+    )
+    rounded(found.module)
+    told = {"net": {"name": recipe.net, **own}, "classes": list(classes), "channels": channels, "size": recipe.size}
+    told |= {"mean": mean, "std": std, "recipe": asdict(recipe), "history": list(found.history)}
+    save_trained(folder / WEIGHTS, found.module, told, half=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """Some pictures of a data set as a study takes them: floats in [0, 1] of the network's size, in whole levels."""
+
+    data: Dataset
+    size: int
+    numbers: torch.Tensor
+
+    @property
+    def labels(self) -> list[int]:
+        return self.data.labels[self.numbers].tolist()
+
+    @property
+    def names(self) -> list[str]:
+        return [str(number) for number in self.numbers.tolist()]
+
+    def images(self, numbers: Sequence[int]) -> Images:
+        return (plain(self.data.images(self.numbers[torch.tensor(list(numbers))]), self.size) * 255).round() / 255
+
+    def identity(self) -> Any:
+        return {"data": self.data.name, "numbers": self.numbers.tolist()}
+
+
+def spread(whole: int, count: int) -> torch.Tensor:
+    """So many numbers, spread over all."""
+    return torch.linspace(0, whole - 1, min(whole, count)).long()
+
+
+def row(what: str, share: float, count: int) -> dict[str, Any]:
+    """A line of a card: an accuracy with its 95 % interval."""
+    low, high = wilson(share, count)
+    return {"what": what, "accuracy": share, "low": low, "high": high, "pictures": count}
+
+
+@torch.no_grad()
+def clean(net: Network, shown: Shown, on_count: OnCount | None = None) -> float:
+    """The share of right answers."""
+    labels, right = torch.tensor(shown.labels), 0
+    for some in torch.arange(len(labels)).split(_AT_ONCE):
+        right += int((net(shown.images(some.tolist()).to(net.device)).argmax(1).cpu() == labels[some]).sum())
+        if on_count is not None:
+            on_count(int(some[-1]) + 1, len(labels))
+    return right / len(labels)
+
+
+def attacked(net: Network, shown: Shown, attack: AnyAttack, eps: float, on_count: OnCount | None = None) -> float:
+    """The share of answers that are right and stay so under attack."""
+    tell = None if on_count is None else lambda done, total, _: on_count(done, total)
+    return evaluate(net, shown, attack, eps, on_batch=tell).accuracy(eps)
+
+
+@torch.no_grad()
+def told_apart(net: Network, shown: Shown, seed: int) -> float:
+    """How well the largest output tells pictures of a class from strangers made of them (area under the ROC curve)."""
+    images = shown.images(range(len(shown.labels)))
+    others = strangers(images, torch.Generator().manual_seed(seed))
+    known, unknown = (net(some.to(net.device)).amax(1).cpu() for some in (images, others))
+    return auroc(known, unknown)

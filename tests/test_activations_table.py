@@ -1,0 +1,75 @@
+"""The table of activations: trained, attacked, judged, and taken up again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from inward.cli import main
+from inward.studies.activations_table import COLUMNS, Kind
+
+pytestmark = pytest.mark.usefixtures("single_thread")
+
+LEFT = dict.fromkeys(COLUMNS, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "masked"),
+    [
+        ({}, False),
+        ({"pgd-40": 0.8}, True),
+        ({"fgsm": 0.9}, False),
+        ({"square": 0.4}, True),
+        ({"transfer": 0.46}, False),
+    ],
+)
+def test_what_counts_as_masked(change: dict[str, float], masked: bool) -> None:
+    """PGD of 40 steps has to be outdone by five points of what asks for no gradient, in the mean of the seeds."""
+    assert Kind("relu", "softmax", "none", (LEFT | change, LEFT | change), 100).masked is masked
+
+
+def test_a_small_table_and_once_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "table"
+    options = [
+        "--data",
+        "digits",
+        "--activation",
+        "relu",
+        "relog-steep",
+        "--output",
+        "softmax",
+        "--augmentation",
+        "none",
+    ]
+    options += ["--seeds", "1", "--epochs", "4", "--eps", "0.1", "--pictures", "4", "--out", str(out)]
+    assert main(["study", "activations-table", *options]) == 0
+    said = capsys.readouterr().out
+    told = json.loads((out / "table.json").read_text())
+    assert [(k["activation"], k["output"]) for k in told["kinds"]] == [("relu", "softmax"), ("relog-steep", "softmax")]
+    for kind in told["kinds"]:
+        left = {column: figure["mean"] for column, figure in kind["accuracy"].items()}
+        assert set(left) == set(COLUMNS)
+        # The sequence begins where the gradient attack does, and Square is a part of it.
+        assert left["autoattack"] <= min(left["pgd-40"], left["square"]) + 1 / 4 + 1e-9
+        assert left["clean"] >= max(left.values())
+        assert f"{left['clean']:.1%}" in said
+    assert {"surrogate", "relu-softmax-none-0", "relog-steep-softmax-none-0"} <= {p.name for p in out.iterdir()}
+    before = {p: p.stat().st_mtime_ns for p in out.glob("*/weights.safetensors")}
+    assert main(["study", "activations-table", *options]) == 0
+    assert capsys.readouterr().out == said
+    assert {p: p.stat().st_mtime_ns for p in out.glob("*/weights.safetensors")} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--augmentation", "strong"], "there is no augmentation 'strong'; choose none, heavy"),
+        (["--seeds", "0"], "seeds and pictures are 1 or more, not 0 and 200"),
+    ],
+)
+def test_bad_input(options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "table")
+    assert main(["study", "activations-table", "--data", "digits", *options, "--out", out]) == 2
+    assert message in capsys.readouterr().err
