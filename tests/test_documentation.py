@@ -268,7 +268,7 @@ def test_what_the_program_says_of_itself_is_on_the_pages(made):
     assert text.endswith("\nafter")
     names = re.findall(r"^## inward (.+)$", text, re.M)
     assert set(names) == {"show", "predict", "explain", "attack", "visualize", "rerun", "methods", "demo"} | {
-        *("study activations", "evaluate")
+        *("study activations", "study depth", "study activations-table", "evaluate", "train")
     }
     assert len(re.findall(r"^Usage: inward ", text, re.M)) == len(names)
     assert "--parameterization" in text
