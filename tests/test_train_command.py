@@ -16,6 +16,7 @@ import torch
 from inward import load, pgd
 from inward.cli import main
 from inward.data import open_set
+from inward.draw import to_picture
 from inward.training.augment import plain
 
 QUICK = ["--data", "digits", "--norm", "batch", "--epochs", "6", "--rate", "0.1", "--batch", "100", "--ema", "0.9"]
@@ -44,6 +45,11 @@ def test_a_run_makes_a_network_with_a_true_card(tmp_path: Path, capsys: pytest.C
     assert {"card.md", "curves.png", "recipe.json", "state.pt", "weights.safetensors"} <= {
         p.name for p in out.iterdir()
     }
+    # It explains a picture, and again from the manifest, which names the folder from the root.
+    to_picture(images[3]).save(tmp_path / "digit.png")
+    assert main(["explain", str(out), str(tmp_path / "digit.png"), "--out", str(tmp_path / "why")]) == 0
+    assert main(["rerun", str(tmp_path / "why" / "digit")]) == 0
+    assert "values: identical" in capsys.readouterr().out
     # Once more it is only measured, and says the same.
     assert main(["train", *QUICK, "--out", str(out)]) == 0
     assert capsys.readouterr().out == said

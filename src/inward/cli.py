@@ -21,6 +21,7 @@ from inward.evaluate_command import app as evaluation
 from inward.methods.predict import Prediction, predict
 from inward.methods.table import TABLE
 from inward.network.address import nearest
+from inward.network.load import is_run
 from inward.options import Shared
 from inward.pictures import find, read
 from inward.study import study
@@ -53,7 +54,8 @@ def show(
     No weights are needed, so none are looked for unless --weights names them.
 
     Args:
-        model: torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory or file.pt2.
+        model: torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory, file.pt2, or
+            the folder of a run of `inward train`.
         as_json: print a JSON list of every point instead.
         shared: how the network is made.
     """
@@ -66,7 +68,7 @@ def show(
 
 
 def _carries_weights(model: str) -> bool:
-    return model.endswith(".pt2") or ":" in model or Path(model).is_dir()
+    return model.endswith(".pt2") or ":" in model or is_run(model)
 
 
 @app.command(name="predict", help_epilogue=examples("predict"))
@@ -80,7 +82,8 @@ def predict_command(
     """The five most probable classes of pictures.
 
     Args:
-        model: torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory or file.pt2.
+        model: torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory, file.pt2, or
+            the folder of a run of `inward train`.
         image: one or more pictures, or folders of them.
         as_json: print one JSON object a line instead: {"file", "top": [{"class", "label", "probability"}]}.
         shared: how the network is made.

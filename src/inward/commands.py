@@ -236,7 +236,10 @@ def _default_of(option: inspect.Parameter) -> str:
     return said[1].partition(", as ")[0] if said else ""
 
 
-_MODEL = "torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory or file.pt2."
+_MODEL = (
+    "torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory, file.pt2, or the folder "
+    "of a run of `inward train`."
+)
 _OUT = "The folder that gets a folder for every result."
 
 

@@ -81,7 +81,8 @@ def evaluate_command(
     (t10k-images-idx3-ubyte.gz, its labels beside it).
 
     Args:
-        model: torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory or file.pt2.
+        model: torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory, file.pt2, or
+            the folder of a run of `inward train`.
         data: labeled pictures: a folder, an .npz file, or an idx file.
         attack: which attack, see `inward methods`.
         eps: the largest change of any value (linf) or the norm of the whole change; several for a curve. By default

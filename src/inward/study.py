@@ -64,7 +64,8 @@ def activations_command(
     Stopped, it goes on where it was when it is called again.
 
     Args:
-        model: torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory or file.pt2.
+        model: torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory, file.pt2, or
+            the folder of a run of `inward train`.
         image: pictures, or folders of them.
         points: whole points; by default the blocks of the network. Pictures go before it.
         k: pictures kept of each unit.

@@ -36,7 +36,10 @@ from inward.network.program import ProgramSource
 from inward.types import Size
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_FORMS = "torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory or file.pt2"
+_FORMS = (
+    "torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory, file.pt2 or the folder "
+    "of a run"
+)
 _OWN = {
     "inception_v1": "inward.nets.inception_v1:inception_v1",
     "digits": "inward.nets.digits:digits",
@@ -66,7 +69,7 @@ def load(
     """A network by its name.
 
     Args:
-        spec: ``torchvision/NAME``, ``timm/NAME``, ``inward/inception_v1``,
+        spec: ``torchvision/NAME``, ``timm/NAME``, ``inward/inception_v1``, the folder of a run of ``inward train``,
             ``package.module:factory``, ``path/to/file.py:factory`` (a function without arguments
             that returns an ``nn.Module``) or ``file.pt2`` (an exported program; one that was saved
             after ``run_decompositions`` has lost its ``no_grad`` blocks, and its gradients pass there).
@@ -87,7 +90,7 @@ def load(
     if spec.endswith(".pt2"):
         return _load_program(spec, weights, mean, std, size, labels, device, dtype)
     source = source_sha256(spec)
-    found = _find_run(Path(spec), weights) if spec and Path(spec).is_dir() else _find(spec, weights)
+    found = _find_run(Path(spec), weights) if is_run(spec) else _find(spec, weights)
     module = unwrap(found.module.eval())
     if weights is not None and _is_file(weights):
         _fill(module, Path(weights), spec)
@@ -111,8 +114,9 @@ def load(
 def _spec(spec: str, weights: Any, preprocess: Preprocess, labels: Any, dtype: Any) -> dict[str, Any]:
     """What :func:`load` needs to make the same network again; kept in every manifest."""
     path, colon, name = spec.rpartition(":") if source_file(spec) and ":" in spec else (spec, "", "")
+    placed = source_file(spec) is not None or is_run(spec)
     return {
-        "spec": f"{Path(path).absolute()}{colon}{name}" if source_file(spec) else spec,
+        "spec": f"{Path(path).absolute()}{colon}{name}" if placed else spec,
         "weights": None if weights is None else absolute(weights) if _is_file(weights) else str(weights),
         "mean": list(preprocess.mean),
         "std": list(preprocess.std),
@@ -141,6 +145,11 @@ def _find(spec: str, weights: str | Path | None) -> _Found:
     if ":" in spec:
         return _factory(spec)
     raise CallError(f"'{spec}' is not a network; write {_FORMS}")
+
+
+def is_run(spec: str) -> bool:
+    """Whether a network is named by the folder that it was trained in."""
+    return bool(spec) and Path(spec).is_dir()
 
 
 def _find_run(folder: Path, weights: str | Path | None) -> _Found:

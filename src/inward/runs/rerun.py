@@ -13,7 +13,7 @@ from torch import Tensor
 from inward.errors import CallError, InwardError
 from inward.methods.method import Method
 from inward.methods.table import by_name
-from inward.network.load import load, source_sha256
+from inward.network.load import is_run, load, source_sha256
 from inward.network.network import Network
 from inward.results import Result
 from inward.runs.folder import MANIFEST, arrays_in
@@ -61,7 +61,7 @@ def _network(told: Mapping[str, Any], trust: bool, device: str | None) -> Networ
     name = spec.pop("spec", None)
     if not name:
         raise CallError("this result's network was made in Python, not by name; compute it again there")
-    if not name.startswith(_KNOWN) and not name.endswith(".pt2") and not trust:
+    if not (name.startswith(_KNOWN) or name.endswith(".pt2") or is_run(name) or trust):
         raise CallError(f"this manifest runs the Python code of {name}; give --trust if you trust it")
     if spec.get("source_sha256") != source_sha256(name):
         raise InwardError(f"{name} is not the file that the manifest was made with; give that file back")
