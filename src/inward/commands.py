@@ -237,8 +237,8 @@ def _default_of(option: inspect.Parameter) -> str:
 
 
 _MODEL = (
-    "torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory, file.pt2, or the folder "
-    "of a run of `inward train`."
+    "torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory, file.pt2, or the "
+    "folder of a run of `inward train`."
 )
 _OUT = "The folder that gets a folder for every result."
 
