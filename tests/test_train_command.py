@@ -94,7 +94,7 @@ def test_another_recipe_in_a_folder_that_is_taken(tmp_path: Path, capsys: pytest
 
 def test_ctrl_c_and_going_on_give_the_weights_of_a_run_without(tmp_path: Path) -> None:
     """A process of its own is stopped after its first seconds, killed after some more, and then left to its end."""
-    options = ["train", *QUICK[:4], "--epochs", "8", "--batch", "20"]
+    options = ["train", *QUICK[:4], "--epochs", "5", "--batch", "20"]
     program = (
         "import sys, torch, inward.training.loop as loop; loop._EVERY = 0.05; torch.set_num_threads(1); "
         "from inward.cli import main; sys.exit(main(sys.argv[1:]))"

@@ -144,7 +144,7 @@ def depth_command(
     usage="Usage: inward study activations-table [OPTIONS]",
     help_epilogue="\n".join(["Examples:", *(f"  {text}" for text in TABLE_EXAMPLES)]),
 )
-def table_command(
+def activations_table_command(
     *,
     data: Annotated[str, Parameter(group=_STUDY)] = "mnist",
     activation: Annotated[tuple[str, ...], Parameter(group=_STUDY, consume_multiple=True, negative=())] = (),
