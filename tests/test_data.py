@@ -216,6 +216,12 @@ class Serving(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(autouse=True)
+def directly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is served here is not asked of a proxy."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
 @pytest.fixture
 def server() -> Iterator[tuple[str, type[Serving]]]:
     kind = type("Own", (Serving,), {"asked": [], "cut": False})
