@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 import inward
 from inward.network.load import import_torchvision
@@ -26,7 +27,10 @@ def test_snippet_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     assert snippet is not None
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
-    exec(compile(snippet[1], "README.md", "exec"), scope)
+    # Its network is random, and of some the integral does not come as near as is asked, which is told by a warning.
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        exec(compile(snippet[1], "README.md", "exec"), scope)
     lines = [line for line in snippet[1].splitlines() if line.strip()]
     assert len(lines) <= 16
     assert scope["trace"]["layer3/17"].shape == (2, 8, 8)
