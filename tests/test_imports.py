@@ -36,7 +36,7 @@ LAYERS: dict[str, set[str]] = {
     "draw": set(),
     "nets": set(),
     "data": set(),
-    "training": {"data", "network"},
+    "training": {"data", "draw", "network"},
     "figures": {"draw", "network", "results"},
     "architecture": {"network"},
     "notebook": {"draw", "figures", "results"},

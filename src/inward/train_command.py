@@ -18,6 +18,7 @@ from rich.progress import Progress
 
 from inward import draw
 from inward.data.sets import NAMES, Split, kind_of, open_set
+from inward.draw.saving import write_whole
 from inward.errors import CallError
 from inward.methods.attacks import pgd
 from inward.methods.autoattack import autoattack
@@ -40,7 +41,6 @@ from inward.studies.small_networks import (
 from inward.terminal import answer, progress_bar
 from inward.training import Recipe, Watch
 from inward.training.card import CARD, PAGE, as_json, as_page
-from inward.training.checkpoint import write
 from inward.version import VERSION
 
 EXAMPLES = (
@@ -185,9 +185,9 @@ def _measure(recipe: Recipe, split: Split, eps: float, out: Path, strong: int, b
     card = {"name": out.name, "recipe": asdict(recipe), "classes": told["classes"], "figures": figures}
     card |= {"parameters": net.parameters, "history": history, "seconds": sum(one["seconds"] for one in history)}
     card |= {"versions": {"inward": VERSION, "torch": torch.__version__, "Python": platform.python_version()}}
-    write(out / CARD, as_json(card))
+    write_whole(as_json(card), out / CARD)
     page = as_page(card)
-    write(out / PAGE, page)
+    write_whole(page, out / PAGE)
     if len(history) > 1:
         draw.save_png(_curves(history, out.name), out / "curves.png")
     return page.decode()

@@ -6,6 +6,7 @@ An optimizer minimizes; ``ascend`` hands it the negative gradient, and that is t
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
@@ -34,7 +35,7 @@ class Optimizer(Protocol):
 Step: TypeAlias = Callable[[Sequence[Tensor]], Optimizer]
 
 
-class _Own:
+class _Own(ABC):
     """An optimizer without the hooks and records of PyTorch's, which take longer than a step of a small image."""
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
@@ -46,8 +47,9 @@ class _Own:
         for parameter in self.param_groups[0]["params"]:
             self._move(parameter, parameter.grad)
 
+    @abstractmethod
     def _move(self, parameter: Tensor, gradient: Tensor) -> None:
-        raise NotImplementedError
+        """Moves one parameter down its gradient."""
 
 
 class _Directed(_Own):

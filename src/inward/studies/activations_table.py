@@ -20,7 +20,7 @@ import torch
 
 from inward.data.sets import Split
 from inward.draw.saving import write_whole
-from inward.errors import CallError, InwardError
+from inward.errors import CallError
 from inward.methods.attacks import fgsm, pgd
 from inward.methods.autoattack import autoattack
 from inward.methods.square import square
@@ -28,6 +28,7 @@ from inward.network.network import Network
 from inward.studies.accuracy import wilson
 from inward.studies.small_networks import Shown, attacked, clean, network_of, spread, trained
 from inward.training import Recipe, Watch
+from inward.training.checkpoint import read_json
 from inward.version import VERSION
 
 AUGMENTATIONS: dict[str, dict[str, Any]] = {
@@ -158,7 +159,7 @@ def _figures(
     on_step: Callable[[Watch], None] | None,
 ) -> dict[str, float]:
     asked = {"eps": eps, "pictures": len(shown.labels)}
-    known = _read(folder / _FIGURES)
+    known = read_json(folder / _FIGURES)
     if known is not None and {k: known.get(k) for k in asked} == asked and set(COLUMNS) <= set(known):
         return {column: float(known[column]) for column in COLUMNS}
     net, _ = network_of(trained(recipe, split, folder, photographs=False, on_step=on_step), folder.name)
@@ -171,16 +172,6 @@ def _figures(
     found["transfer"] = right.double().mean().item()
     write_whole((json.dumps(found | asked, indent=1) + "\n").encode(), folder / _FIGURES)
     return found
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise InwardError(f"{path} is damaged; remove it to measure anew") from error
-    return found if isinstance(found, dict) else None
 
 
 def write_table(found: Sequence[Kind], folder: Path, recipe: Recipe, eps: float) -> Path:

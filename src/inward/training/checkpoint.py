@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from inward.draw.saving import write_whole
 from inward.errors import CallError, InwardError
 from inward.training.recipe import Recipe
 
@@ -25,7 +25,7 @@ class Checkpoint:
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
         self._folder = folder
-        told = _json(folder / RECIPE)
+        told = read_json(folder / RECIPE)
         if told is not None:
             other = [k for k, v in json.loads(recipe.as_json()).items() if told.get(k) != v]
             if other:
@@ -35,7 +35,7 @@ class Checkpoint:
             raise CallError(f"{folder} exists and is no run; give another --out")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write(folder / RECIPE, recipe.as_json().encode())
+            write_whole(recipe.as_json().encode(), folder / RECIPE)
         except OSError as error:
             raise InwardError(f"{folder} cannot be written ({error.strerror}); give another --out") from error
 
@@ -59,21 +59,12 @@ class Checkpoint:
         return found
 
 
-def write(path: Path, content: bytes) -> None:
-    """A whole file or none."""
-    draft = path.with_name(f".{path.name}.partial")
-    with open(draft, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-
-
-def _json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What a file of a run folder holds; None where there is none. Raises InwardError where it is damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise InwardError(f"{path} is damaged; give another --out, or remove the folder") from error
+        raise InwardError(f"{path} is damaged; remove it, or give another --out") from error
     return found if isinstance(found, dict) else None
