@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -27,7 +26,7 @@ from inward.studies.accuracy import Crossing, Robustness, told_eps
 from inward.studies.examined import Finding
 from inward.studies.robustness import OnBatch, eps_at, evaluate
 from inward.studies.selfchecks import checked, lines
-from inward.terminal import answer, progress_bar
+from inward.terminal import answer, progress_bar, stopped
 
 _ATTACK = Group("Attack", sort_key=10)
 EXAMPLES = (
@@ -116,9 +115,7 @@ def evaluate_command(
                 found = eps_at(net, data, watched, accuracy, most=eps[0] if eps else None, **told)
             findings = _checked(net, data, found, bar, out, shared.seed) if checks else ()
         except KeyboardInterrupt:
-            bar.stop()
-            print(f"inward: stopped; the same command goes on from what {out} holds", file=sys.stderr)
-            return 130
+            return stopped(bar, out)
         for task in bar.task_ids:
             bar.remove_task(task)
         answer(bar, str(out))

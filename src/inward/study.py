@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +21,7 @@ from inward.studies.depth import depth as passages
 from inward.studies.depth_page import write_depth
 from inward.studies.pages import write_pages
 from inward.studies.small_networks import stored_size
-from inward.terminal import answer, progress_bar
+from inward.terminal import answer, progress_bar, stopped
 from inward.train_command import EPS, recipe_for
 from inward.training.recipe import OUTPUTS
 
@@ -83,9 +82,7 @@ def activations_command(
             found = _look(net, files, points, k, batch, out, bar)
             page = _pages(found, net, out, bar) if pages else None
         except KeyboardInterrupt:
-            bar.stop()
-            print(f"inward: stopped; the same command goes on from what {out} holds", file=sys.stderr)
-            return 130
+            return stopped(bar, out)
         for key, statistics in found.points.items():
             unit = int(statistics.values[:, 0].argmax())
             address = f"{key}:{unit}" if key.startswith("class") else f"{key}/{unit}"
@@ -148,7 +145,7 @@ def activations_table_command(
     *,
     data: Annotated[str, Parameter(group=_STUDY)] = "mnist",
     activation: Annotated[tuple[str, ...], Parameter(group=_STUDY, consume_multiple=True, negative=())] = (),
-    output: Annotated[tuple[str, ...], Parameter(group=_STUDY, consume_multiple=True, negative=())] = OUTPUTS,
+    output: Annotated[tuple[str, ...], Parameter(group=_STUDY, consume_multiple=True, negative=())] = tuple(OUTPUTS),
     augmentation: Annotated[tuple[str, ...], Parameter(group=_STUDY, consume_multiple=True, negative=())] = (),
     seeds: Annotated[int, Parameter(group=_STUDY, converter=as_whole)] = 3,
     epochs: Annotated[int, Parameter(group=_STUDY, converter=as_whole)] = 5,
@@ -194,9 +191,7 @@ def activations_table_command(
                 on_step=lambda now: bar.update(training, completed=now.step, total=now.steps),
             )
         except KeyboardInterrupt:
-            bar.stop()
-            print(f"inward: stopped; the same command goes on from what {out} holds", file=sys.stderr)
-            return 130
+            return stopped(bar, out)
     print(write_table(found, out, recipe, eps).read_text(encoding="utf-8").strip())
     print(out)
     return 0

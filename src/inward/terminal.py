@@ -50,3 +50,10 @@ def answer(bar: Progress, text: str) -> None:
 def note(bar: Progress, text: str) -> None:
     """A line on standard error."""
     bar.console.print(f"note: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def stopped(bar: Progress, folder: object) -> int:
+    """Says that what was stopped goes on, and gives the exit status of a stop."""
+    bar.stop()
+    print(f"inward: stopped; the same command goes on from what {folder} holds", file=sys.stderr)
+    return 130

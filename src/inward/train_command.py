@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import platform
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from functools import partial
@@ -38,9 +37,10 @@ from inward.studies.small_networks import (
     told_apart,
     trained,
 )
-from inward.terminal import answer, progress_bar
+from inward.terminal import answer, progress_bar, stopped
 from inward.training import Recipe, Watch
 from inward.training.card import CARD, PAGE, as_json, as_page
+from inward.training.recipe import OUTPUTS
 from inward.version import VERSION
 
 EXAMPLES = (
@@ -95,9 +95,7 @@ def recipe_for(given: dict[str, Any]) -> Recipe:
     chosen |= _ATTACKS.get(adversarial, {})
     if adversarial != "none":
         chosen["eps"] = EPS[kind]
-    if given.get("output") == "sigmoid":
-        # Squared errors of sigmoids vanish where these are sure, and large steps of sgd lead there at once.
-        chosen |= {"optimizer": "adamw", "rate": 0.003}
+    chosen |= OUTPUTS.get(given.get("output") or "softmax", {})
     chosen |= {name: value for name, value in given.items() if value is not None}
     chosen["data"] = data if data in NAMES else Path(data).name
     recipe = Recipe(**chosen)
@@ -124,9 +122,7 @@ def train_command(*, out: Path, autoattack: int = 0, **given: Any) -> int:
             _train(recipe, split, kind, out, bar)
             page = _measure(recipe, split, recipe.eps or EPS[kind], out, autoattack, bar)
         except KeyboardInterrupt:
-            bar.stop()
-            print(f"inward: stopped; the same command goes on from what {out} holds", file=sys.stderr)
-            return 130
+            return stopped(bar, out)
         answer(bar, page.split("## Recipe")[0].strip())
         answer(bar, str(out))
     return 0

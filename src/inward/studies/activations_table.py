@@ -29,6 +29,7 @@ from inward.studies.accuracy import wilson
 from inward.studies.small_networks import Shown, attacked, clean, network_of, spread, trained
 from inward.training import Recipe, Watch
 from inward.training.checkpoint import read_json
+from inward.training.recipe import OUTPUTS
 from inward.version import VERSION
 
 AUGMENTATIONS: dict[str, dict[str, Any]] = {
@@ -138,9 +139,8 @@ def table(
 
 
 def _own(recipe: Recipe, activation: str, output: str, augmentation: str, seed: int) -> Recipe:
-    # Squared errors of sigmoids vanish where these are sure, and large steps of sgd lead there at once.
-    gentle: dict[str, Any] = {"optimizer": "adamw", "rate": 0.003} if output == "sigmoid" else {}
-    return replace(recipe, activation=activation, output=output, seed=seed, **AUGMENTATIONS[augmentation], **gentle)
+    suited = OUTPUTS.get(output, {}) | AUGMENTATIONS[augmentation]
+    return replace(recipe, activation=activation, output=output, seed=seed, **suited)
 
 
 def _moved(net: Network, shown: Shown, eps: float) -> torch.Tensor:

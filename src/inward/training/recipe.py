@@ -10,7 +10,11 @@ from typing import Any
 
 from inward.errors import CallError, InwardError
 
-OUTPUTS = ("softmax", "sigmoid")
+OUTPUTS: dict[str, dict[str, Any]] = {"softmax": {}, "sigmoid": {"optimizer": "adamw", "rate": 0.003}}
+"""The outputs, and the settings that suit each.
+
+Squared errors of sigmoids vanish where these are sure, and large steps of sgd lead there at once.
+"""
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("onecycle", "cosine")
 ADVERSARIES = ("none", "pgd", "fgsm", "trades", "free")
@@ -125,7 +129,7 @@ class Recipe:
             raise CallError("TRADES compares softmax probabilities; use pgd, fgsm or free with the output sigmoid")
 
     def _check_words(self) -> None:
-        words = {"output": OUTPUTS, "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "adversarial": ADVERSARIES}
+        words = {"output": tuple(OUTPUTS), "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "adversarial": ADVERSARIES}
         words |= {"ball": ("linf", "l2", "l1"), "precision": PRECISIONS, "net": ("cnn", "resnet")}
         for name, able in words.items():
             if getattr(self, name) not in able:
