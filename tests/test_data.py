@@ -148,6 +148,15 @@ def test_one_folder_is_split_by_every_tenth(tmp_path: Path) -> None:
     assert train.images([9])[0, 0, 0, 0] == 10
 
 
+def test_a_folder_of_pictures_is_one_class(tmp_path: Path) -> None:
+    for i in range(12):
+        picture(tmp_path / "flat" / f"{i:02}.png", (i, i, i))
+    train, held = open_set(str(tmp_path / "flat"), size=8)
+    assert train.classes == held.classes == ("flat",)
+    assert train.labels.tolist() == [0] * 11
+    assert held.images([0]).unique().tolist() == [9]
+
+
 def test_folders_that_will_not_do(tmp_path: Path) -> None:
     with pytest.raises(CallError, match=r"there is no data set .*nothing.*; name mnist, cifar10, digits, a folder"):
         open_set(str(tmp_path / "nothing"))
@@ -247,7 +256,12 @@ def test_a_fetch_goes_on_where_it_broke_off(server: tuple[str, type[Serving]], t
     kind.cut = True
     with pytest.raises(InwardError, match=r"set\.gz cannot be fetched from http://127"):
         fetch(url, "set.gz", CHECKSUM, tmp_path)
-    assert fetch(url, "set.gz", CHECKSUM, tmp_path).read_bytes() == CONTENT
+    told: list[tuple[str, int, int | None]] = []
+    again = fetch(url, "set.gz", CHECKSUM, tmp_path, on_bytes=lambda *now: told.append(now))
+    assert again.read_bytes() == CONTENT
+    # Counted from what was there already.
+    assert told[0][1] > len(CONTENT) // 2
+    assert told[-1] == ("set.gz", len(CONTENT), len(CONTENT))
     first, second = kind.asked
     assert first is None
     # What came in whole chunks of 64 KiB is not asked for again.

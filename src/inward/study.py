@@ -21,7 +21,7 @@ from inward.studies.depth import depth as passages
 from inward.studies.depth_page import write_depth
 from inward.studies.pages import write_pages
 from inward.studies.small_networks import stored_size
-from inward.terminal import answer, progress_bar, stopped
+from inward.terminal import answer, fetching, progress_bar, stopped
 from inward.train_command import EPS, recipe_for
 from inward.training.recipe import OUTPUTS
 
@@ -171,8 +171,8 @@ def activations_table_command(
     """
     recipe = recipe_for({"data": data, "epochs": epochs})
     eps = eps or EPS[kind_of(data)]
-    split = open_set(data, size=stored_size(recipe.size))
     with progress_bar() as bar:
+        split = open_set(data, size=stored_size(recipe.size), on_bytes=fetching(bar))
         networks, training = bar.add_task("networks", total=None), bar.add_task("train", total=None)
         try:
             found = table(

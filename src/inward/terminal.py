@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import (
@@ -11,6 +12,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -50,6 +52,20 @@ def answer(bar: Progress, text: str) -> None:
 def note(bar: Progress, text: str) -> None:
     """A line on standard error."""
     bar.console.print(f"note: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def fetching(bar: Progress) -> Callable[[str, int, int | None], None]:
+    """What is told of a file that is fetched: a bar of its megabytes, which goes when it is there."""
+    tasks: dict[str, TaskID] = {}
+
+    def tell(name: str, have: int, total: int | None) -> None:
+        if name not in tasks:
+            tasks[name] = bar.add_task(f"fetch {name}, MB", total=None)
+        done = have == total
+        whole = None if total is None else -(-total // 10**6)
+        bar.update(tasks[name], completed=have // 10**6, total=whole, visible=not done)
+
+    return tell
 
 
 def stopped(bar: Progress, folder: object) -> int:

@@ -37,7 +37,7 @@ from inward.studies.small_networks import (
     told_apart,
     trained,
 )
-from inward.terminal import answer, progress_bar, stopped
+from inward.terminal import answer, fetching, progress_bar, stopped
 from inward.training import Recipe, Watch
 from inward.training.card import CARD, PAGE, as_json, as_page
 from inward.training.recipe import OUTPUTS
@@ -116,9 +116,9 @@ def train_command(*, out: Path, autoattack: int = 0, **given: Any) -> int:
         raise CallError(f"there is nothing to train on; give --data, which is {', '.join(NAMES)}, a folder or an .npz")
     recipe = recipe_for(given)
     kind = kind_of(given["data"])
-    split = open_set(given["data"], size=stored_size(recipe.size))
     with progress_bar() as bar:
         try:
+            split = open_set(given["data"], size=stored_size(recipe.size), on_bytes=fetching(bar))
             _train(recipe, split, kind, out, bar)
             page = _measure(recipe, split, recipe.eps or EPS[kind], out, autoattack, bar)
         except KeyboardInterrupt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/"
 CIFAR10 = {"cifar-10-python.tar.gz": "md5:c58f30108f718f92721af3b95e74349a"}
 CIFAR10_FOLDER = "cifar-10-batches-py"
 _CHUNK, _TIMEOUT = 2**16, 30
+OnBytes = Callable[[str, int, int | None], None]
+"""Called with the name of a file, how many of its bytes are there, and how many there will be where that is known."""
 
 
-def fetch(url: str, name: str, known_hash: str, cache: Path | None = None) -> Path:
+def fetch(url: str, name: str, known_hash: str, cache: Path | None = None, *, on_bytes: OnBytes | None = None) -> Path:
     """A published file in the cache; fetched where it is not there, and checked either way.
 
     Args:
@@ -30,6 +33,7 @@ def fetch(url: str, name: str, known_hash: str, cache: Path | None = None) -> Pa
         name: of the file.
         known_hash: its checksum, ``md5:...`` or ``sha256:...``.
         cache: by default ``inward`` in the user's cache folder.
+        on_bytes: called with every piece that has come.
 
     Raises:
         InwardError: without a connection, or for a file of another checksum.
@@ -40,7 +44,7 @@ def fetch(url: str, name: str, known_hash: str, cache: Path | None = None) -> Pa
     place = Path(pooch.os_cache("inward")) if cache is None else cache
     try:
         place.mkdir(parents=True, exist_ok=True)
-        return Path(pooch.retrieve(url + name, known_hash, name, place, downloader=_resuming(place)))
+        return Path(pooch.retrieve(url + name, known_hash, name, place, downloader=_resuming(place, on_bytes)))
     except requests.RequestException as error:
         raise InwardError(
             f"{name} cannot be fetched from {url} ({type(error).__name__}); go online, or give the folder that it is in"
@@ -75,22 +79,28 @@ def _part(place: Path, name: str) -> Path:
     return place / f".{name}.part"
 
 
-def _resuming(place: Path) -> Any:
+def _resuming(place: Path, on_bytes: OnBytes | None) -> Any:
     """A downloader that goes on after what an earlier one has got."""
 
     def download(url: str, output_file: str, _: Any) -> None:
         import requests
 
-        part = _part(place, url.rsplit("/", 1)[-1])
+        name = url.rsplit("/", 1)[-1]
+        part = _part(place, name)
         have = part.stat().st_size if part.is_file() else 0
         asked = {"Range": f"bytes={have}-"} if have else {}
         with requests.get(url, headers=asked, stream=True, timeout=_TIMEOUT) as answer:
             if answer.status_code != requests.codes.requested_range_not_satisfiable:
                 answer.raise_for_status()
                 resumed = answer.status_code == requests.codes.partial_content
+                have = have if resumed else 0
+                rest = answer.headers.get("Content-Length", "")
+                total = have + int(rest) if rest.isdecimal() else None
                 with open(part, "ab" if resumed else "wb") as file:
                     for chunk in answer.iter_content(_CHUNK):
-                        file.write(chunk)
+                        have += file.write(chunk)
+                        if on_bytes is not None:
+                            on_bytes(name, have, total)
         shutil.move(part, output_file)
 
     return download

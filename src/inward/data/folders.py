@@ -24,12 +24,13 @@ _MOST_PIXELS = 64 * 10**6
 class Folder:
     """Pictures of class folders, each fitted into a square of ``size`` pixels: its middle, the short side scaled.
 
-    The classes are the folders' names, sorted; pictures are sorted by class and name. Gray becomes color where
+    The classes are the folders' names, sorted; pictures are sorted by class and name. A folder of pictures and no
+    folders is one class of its own name. Gray becomes color where
     ``channels`` is 3. Decoding is by threads, and what is decoded is kept up to 3 GiB.
 
     Raises:
-        InwardError: for a folder that is missing, has no class folders, or a class without pictures; later for a file
-            that is no picture.
+        InwardError: for a folder that is missing, holds neither folders nor pictures, or a class without pictures;
+            later for a file that is no picture.
     """
 
     def __init__(
@@ -40,15 +41,17 @@ class Folder:
         if not self._root.is_dir():
             raise InwardError(f"there is no folder {self._root}; name one of class folders")
         found = sorted(p.name for p in self._root.iterdir() if p.is_dir() and not p.name.startswith("."))
-        self.classes = tuple(found if classes is None else classes)
-        if not found:
+        if not found and not _pictures(self._root):
             raise InwardError(f"{self._root} has no class folders; put the pictures of each class into one of its name")
+        places = {name: self._root / name for name in found} or {self._root.resolve().name: self._root}
+        found = list(places)
+        self.classes = tuple(found if classes is None else classes)
         if unknown := set(found) - set(self.classes):
             raise InwardError(f"{self._root} has the class {min(unknown)}, and what is trained on has not")
         self.files: list[Path] = []
         labels: list[int] = []
         for number, name in enumerate(self.classes):
-            own = _pictures(self._root / name)
+            own = _pictures(places.get(name, self._root / name))
             if not own:
                 raise InwardError(f"the class {name} of {self._root} has no pictures; remove its folder or fill it")
             self.files += own

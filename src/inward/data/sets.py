@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from inward.data.dataset import Arrays, Dataset
-from inward.data.fetch import CIFAR10, CIFAR10_FOLDER, CIFAR10_URL, MNIST, MNIST_URL, fetch, unpacked
+from inward.data.fetch import CIFAR10, CIFAR10_FOLDER, CIFAR10_URL, MNIST, MNIST_URL, OnBytes, fetch, unpacked
 from inward.data.folders import Folder
 from inward.data.packed import from_cifar, from_idx, from_npz
 from inward.errors import CallError, InwardError
@@ -60,14 +60,16 @@ class Part:
         return self.whole.images(self.numbers[torch.as_tensor(numbers)])
 
 
-def open_set(name: str, *, size: int | None = None) -> Split:
+def open_set(name: str, *, size: int | None = None, on_bytes: OnBytes | None = None) -> Split:
     """A data set, in what is trained on and what is held out.
 
     Args:
         name: mnist or cifar10, which are fetched into the user's cache; digits (those of scikit-learn); a folder with
             the usual files of mnist (idx) or cifar10 (Python batches); a folder of class folders, or one with these in
-            train and in val or test; an .npz file with images and labels (and, where it has them, x_test and y_test).
+            train and in val or test; a folder of pictures, all of one class; an .npz file with images and labels (and,
+            where it has them, x_test and y_test).
         size: of the pictures of folders in pixels, 128 by default.
+        on_bytes: called with every piece of a file that is fetched.
 
     Raises:
         InwardError: for files that are missing, damaged or of another checksum, and without a connection.
@@ -76,10 +78,10 @@ def open_set(name: str, *, size: int | None = None) -> Split:
     if name == "digits":
         return _apart(_digits())
     if name == "mnist":
-        return _mnist({file: fetch(MNIST_URL, file, checksum) for file, checksum in MNIST.items()})
+        return _mnist({file: fetch(MNIST_URL, file, checksum, on_bytes=on_bytes) for file, checksum in MNIST.items()})
     if name == "cifar10":
         ((file, checksum),) = CIFAR10.items()
-        return _cifar10(unpacked(fetch(CIFAR10_URL, file, checksum), CIFAR10_FOLDER))
+        return _cifar10(unpacked(fetch(CIFAR10_URL, file, checksum, on_bytes=on_bytes), CIFAR10_FOLDER))
     path = Path(name)
     if path.suffix.lower() == ".npz":
         return _npz(path)
