@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rich.text import Text
 from rich.tree import Tree
 
+from inward.errors import CallError, numbered
 from inward.network.graph import Point
 from inward.network.network import Network
 
@@ -47,8 +49,16 @@ def _outermost(name: str, points: dict[str, Point]) -> bool:
     return not any(".".join(parts[:depth]) in points for depth in range(1, len(parts)))
 
 
-def tree(net: Network) -> Tree:
-    """The points as a tree of modules, for the terminal."""
+def tree(net: Network, depth: int | None = None) -> Tree:
+    """The points as a tree of modules, for the terminal.
+
+    Args:
+        depth: how many levels are shown; what lies deeper is counted. All by default.
+
+    Raises CallError for a depth below 1.
+    """
+    if depth is not None and depth < 1:
+        raise CallError(f"a tree has 1 level or more, not {depth}")
     whole = totals(net)
     height, width = net.size
     head = Text.assemble(
@@ -58,16 +68,22 @@ def tree(net: Network) -> Tree:
     )
     root = Tree(head)
     branches: dict[str, Tree] = {}
-    _grow(root, net.points, branches)
+    _grow(root, net.points, branches, depth)
     return root
 
 
-def _grow(root: Tree, points: dict[str, Point], branches: dict[str, Tree]) -> None:
+def _grow(root: Tree, points: dict[str, Point], branches: dict[str, Tree], depth: int | None) -> None:
     """Adds every point below its nearest ancestor; a parent that is no point gets a plain line."""
     parents = {name.rpartition(".")[0] for name in points}
-    for name in _by_path(list(points)):
+    folded = Counter(".".join(name.split(".")[:depth]) for name in points if depth and name.count(".") >= depth)
+    for name in _by_path([*points, *folded.keys() - points.keys()]):
+        if depth and name.count(".") >= depth:
+            continue
         parent = _parent(root, name, points, branches)
-        line = parent.add(_line(name, points[name]))
+        text = _line(name, points[name]) if name in points else Text(name.rpartition(".")[2], style="bold")
+        if name in folded:
+            text.append(f"  + {numbered(folded[name], 'point')} inside", "dim")
+        line = parent.add(text)
         if name in parents:
             branches[name] = line
 
