@@ -20,6 +20,7 @@ from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 from torch.utils import _pytree as pytree
 
 from inward.network import cost, opaque
+from inward.network.functional import decomposed, functional
 from inward.network.graph import Graph, Point, ancestors
 from inward.network.layout import PRIME, UNKNOWN, Layout, infer, op_name, sizes
 from inward.network.modes import quiet
@@ -99,14 +100,14 @@ def export(module: nn.Module, image: Tensor) -> Graph:
             recorder, (example,), strict=False, dynamic_shapes={"image": {0: torch.export.Dim.DYNAMIC}}
         )
     _check_batch(program)
-    graph = _Builder(_decomposed(program), recording.found, module).build()
+    graph = _Builder(functional(program), recording.found, module).build()
     opaque.forget(custom)
     return graph
 
 
 def from_program(program: torch.export.ExportedProgram, size: Size) -> Graph:
     """The graph of an exported program; what a module gave is read off the flow of data."""
-    return _Builder(_sized(_decomposed(program), size), [], None).build()
+    return _Builder(_sized(decomposed(program), size), [], None).build()
 
 
 def _sized(program: torch.export.ExportedProgram, size: Size) -> torch.export.ExportedProgram:
@@ -121,18 +122,6 @@ def _sized(program: torch.export.ExportedProgram, size: Size) -> torch.export.Ex
         inputs[index] = torch.empty((*image.shape[:2], *size), dtype=image.dtype, device=image.device)
     FakeTensorProp(program.graph_module, image.fake_mode).propagate_dont_convert_inputs(*inputs)
     return program
-
-
-def _decomposed(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """The functional form, with gradients as in the module."""
-    with quiet():
-        opaque.keep_blocks(program)
-        return program.run_decompositions({torch.ops.aten.copy.default: _copy})
-
-
-def _copy(target: Tensor, source: Tensor, *_: Any) -> Tensor:
-    """What writing into a slice becomes; the operation itself has no derivative."""
-    return source.to(target.dtype).expand_as(target).clone(memory_format=torch.contiguous_format)
 
 
 def _check_batch(program: torch.export.ExportedProgram) -> None:
