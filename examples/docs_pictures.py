@@ -25,6 +25,7 @@ from inward.cli import main as command
 from inward.columns.directions import caricature
 from inward.figures import cell
 from inward.methods.class_visualization import class_visualization
+from inward.network.load import TWINS
 
 UNIT = "mixed4a/97"
 _QUALITY = 88
@@ -107,6 +108,17 @@ def way(net: inward.Network) -> Image.Image:
     return _row(shown, [f"step {(i + 1) * 256 // len(shown)}" for i in range(len(shown))])
 
 
+_KINDS = ("church", "English springer", "golf ball", "gas pump", "garbage truck", "parachute")
+
+
+def twins(_: inward.Network) -> Image.Image:
+    """Six classes of the two networks that come with inward."""
+    found = {name: _pictures(inward.load(f"inward/{name}"), [f"class:{k}" for k in _KINDS]) for name in TWINS}
+    captions = [f"{name}: {kind}" for name in found for kind in _KINDS]
+    shown = [draw.to_picture(image) for images in found.values() for image in images]
+    return draw.grid(shown, columns=len(_KINDS), captions=captions)
+
+
 def atlas(net: inward.Network) -> Image.Image:
     """The page that the tutorial ends with, as a browser shows it."""
     with tempfile.TemporaryDirectory() as place:
@@ -160,6 +172,7 @@ FIGURES: dict[str, Callable[[inward.Network], Image.Image]] = {
         classes,
         caricatures,
         way,
+        twins,
         atlas,
     )
 }

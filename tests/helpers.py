@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from inward import cli
+from inward.nets.digits import digits as build_digits
 from inward.network import Network
+from inward.network.modes import one_thread
 from same import seeded
 
 
@@ -55,19 +59,34 @@ def conv_net(channels: int = 3) -> nn.Module:
 
 
 @functools.cache
-def demo_folder() -> Path:
-    """The demo, run once for all tests that need its page or its network."""
-    from inward.demo import run
-
+def digits_weights() -> Path:
+    """Weights of ``inward/digits``, trained once for all tests that need them, on 1437 of scikit-learn's digits."""
     folder = Path(tempfile.mkdtemp(prefix="inward-tests-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    run(folder / "demo")
-    return folder / "demo"
+    images, labels = digits_data()
+    with torch.random.fork_rng(devices=[]), one_thread():
+        torch.manual_seed(0)
+        module = build_digits().train()
+        optimizer = torch.optim.Adam(module.parameters(), lr=3e-3)
+        for batch in (batch for _ in range(15) for batch in torch.randperm(1437).split(32)):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(module(images[batch]), labels[batch]).backward()
+            optimizer.step()
+    save_file(module.state_dict(), folder / "digits.safetensors")
+    return folder / "digits.safetensors"
+
+
+def digits_data() -> tuple[Tensor, Tensor]:
+    """The 1797 digits in a fixed random order: (N, 1, 8, 8) on the 8-bit grid, and their classes."""
+    pixels, classes = load_digits(return_X_y=True)
+    images = torch.from_numpy(pixels).float().view(-1, 1, 8, 8) / 16
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return ((images * 255).round() / 255)[order], torch.from_numpy(classes).long()[order]
 
 
 def digits() -> list[str]:
-    """The demo's network as the command line names it."""
-    return ["inward/digits", "--weights", str(demo_folder() / "digits.safetensors"), "--device", "cpu"]
+    """A trained network as the command line names it."""
+    return ["inward/digits", "--weights", str(digits_weights()), "--device", "cpu"]
 
 
 @dataclass(frozen=True)

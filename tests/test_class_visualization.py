@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import inward
-from helpers import conv_net, demo_folder, network
+from helpers import conv_net, digits_weights, network
 from inward.columns.steps import gaussian_blur
 from inward.errors import CallError
 from inward.methods.class_visualization import class_visualization
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("single_thread")
 
 @pytest.fixture(scope="module")
 def digits() -> Network:
-    return inward.load("inward/digits", weights=demo_folder() / "digits.safetensors", device="cpu")
+    return inward.load("inward/digits", weights=digits_weights(), device="cpu")
 
 
 @pytest.fixture(scope="module")

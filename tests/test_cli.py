@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import demo_folder, digits, inward
+from helpers import digits, inward
 from inward import cli
 from inward.commands import EXAMPLES
 from inward.methods.table import TABLE
@@ -287,7 +287,7 @@ def test_more_than_a_command_takes() -> None:
         "no command 'activation'; the nearest: activations, activations-table (see" in inward("study", "activation").err
     )
     assert inward("frobnicate").status == 2
-    assert inward("show").err == 'inward: Command "show" parameter MODEL requires an argument (see --help)\n'
+    assert inward("rerun").err == 'inward: Command "rerun" parameter MANIFEST requires an argument (see --help)\n'
 
 
 def test_failures_have_their_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,13 +343,19 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_demo_prints_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The demo itself runs once, for test_demo; here, that its command says where the page is.
+def test_demo_prints_its_page(monkeypatch: pytest.MonkeyPatch, pictures: Path) -> None:
+    # The demo itself runs for test_demo; here, what its command hands on, and that it says where the page is.
     import inward.demo as module
 
-    page = demo_folder() / "index.html"
-    monkeypatch.setattr(module, "run", lambda out, seed: page if (str(out), seed) == ("x", 3) else None)
-    assert inward("demo", "--out", "x", "--seed", "3").out == f"{page}\n"
+    def run(out: Path, files: list[Path], *, seed: int, bar: object) -> str:
+        return f"{out} {[file.name for file in files]} {seed}"
+
+    monkeypatch.setattr(module, "run", run)
+    assert inward("demo", "--out", "x", "--seed", "3").out == "x [] 3\n"
+    zero = pictures / "zero.png"
+    assert inward("demo", "--image", zero, zero).out == "inward-demo ['zero.png', 'zero.png'] 0\n"
+    missing = inward("demo", "--image", "nowhere.png")
+    assert (missing.status, missing.err) == (1, "inward: there is no file nowhere.png\n")
 
 
 def test_a_mask_fits_the_picture(pictures: Path, tmp_path: Path) -> None:

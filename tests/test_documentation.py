@@ -61,7 +61,7 @@ def fences(page: str) -> list[Fence]:
 
 # What is there when a page has been followed to its end.
 LEFT: dict[str, tuple[str, ...]] = {
-    "index.md": ("out/features.6-17/picture.png", "out/features.6-17/manifest.json"),
+    "index.md": ("out/stage3-5/picture.png", "out/stage3-5/manifest.json"),
     "tutorial.md": (
         "demo/index.html",
         "photographs/chelsea-3.png",
@@ -111,6 +111,7 @@ LEFT: dict[str, tuple[str, ...]] = {
     "how-to/rerun.md": ("out/conv2-3/scores.png", "out/conv2-3-rerun/manifest.json"),
     "how-to/safety.md": (),
     "ideas/receptive-fields.md": (),
+    "ideas/twins.md": ("why/chelsea/overlay.png",),
 }
 
 
@@ -150,7 +151,8 @@ def at_a_desk(tmp_path, monkeypatch, networks, single_thread) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(inward, "load", networks)
     monkeypatch.setattr(options, "load", networks)
-    monkeypatch.setattr(demo, "_EPOCHS", 1)
+    monkeypatch.setattr(demo, "_STEPS", 1)
+    monkeypatch.setattr(demo, "PHOTOGRAPHS", ("chelsea",))
 
 
 def followed(page: str, monkeypatch: pytest.MonkeyPatch) -> int:

@@ -34,7 +34,7 @@ LAYERS: dict[str, set[str]] = {
         *("columns", "data", "draw", "gradient", "methods", "nets", "network", "pictures", "results", "training"),
     },
     "draw": set(),
-    "nets": set(),
+    "nets": {"draw"},
     "data": set(),
     "training": {"data", "draw", "network"},
     "figures": {"draw", "network", "results"},

@@ -109,7 +109,7 @@ def test_options_that_make_no_sense(factory: Path, options: dict[str, Any], sent
         ("resnet18", CallError, "'resnet18' is not a network; write torchvision/NAME, timm/NAME"),
         ("torchvision/resnet19", CallError, "no classification model 'resnet19'; the nearest: .*resnet18"),
         ("timm/vit_tinny_patch16_224", CallError, "timm has no model .*; the nearest: .*vit_tiny_patch16_224"),
-        ("inward/inception_v2", CallError, "inward has no network 'inception_v2'; it has inception_v1"),
+        ("inward/inception_v2", CallError, "inward has no network 'inception_v2'; it has normal, robust, inception_v1"),
         ("inward/inception_v1", CallError, "comes without weights; give --weights FILE, or --weights random"),
         ("no_such_package.nets:tiny", CallError, "'no_such_package.nets' cannot be imported"),
         ("nowhere/nets.py:tiny", InwardError, "there is no file nowhere/nets.py"),

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import inward
-from helpers import conv_net, demo_folder, network
+from helpers import conv_net, digits_weights, network
 from inward import CallError, InwardError, draw, figures
 from inward.methods.predict import predict
 from inward.network import Network
@@ -39,7 +39,7 @@ def net() -> Network:
 @pytest.fixture(scope="module")
 def digits() -> Network:
     with one_thread():
-        return inward.load("inward/digits", weights=demo_folder() / "digits.safetensors", device="cpu")
+        return inward.load("inward/digits", weights=digits_weights(), device="cpu")
 
 
 def pictures(count: int, channels: int = 3, size: tuple[int, int] = SIZE) -> torch.Tensor:
@@ -206,7 +206,7 @@ def test_rerun_refuses_what_is_not_the_same(digits: Network, tmp_path: Path) -> 
     result = inward.saliency(digits, pictures(2, 1, (8, 8)))[0]
     folder = result.save(tmp_path / "one")
     weights = tmp_path / "other.safetensors"
-    state = load_file(demo_folder() / "digits.safetensors")
+    state = load_file(digits_weights())
     state["fc.bias"] = state["fc.bias"] + 1e-6
     save_file(state, weights)
     changed(folder, lambda told: told["network"]["spec"].update(weights=str(weights)))

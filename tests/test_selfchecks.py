@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import inward
-from helpers import conv_net, demo_folder, network
+from helpers import conv_net, digits_data, digits_weights, network
 from inward import CallError, Network
 from inward.columns.objectives import CrossEntropy
 from inward.methods.attacked import attacked
@@ -82,7 +82,7 @@ class Steep(nn.Module):
 @pytest.fixture(scope="module")
 def trained() -> nn.Module:
     module = digits()
-    module.load_state_dict(load_file(demo_folder() / "digits.safetensors"))
+    module.load_state_dict(load_file(digits_weights()))
     return module.eval()
 
 
@@ -94,9 +94,7 @@ def net(trained: nn.Module) -> Network:
 @pytest.fixture(scope="module")
 def data() -> tuple[Tensor, Tensor]:
     """Digits that the network has not been trained on."""
-    from inward.demo import _data
-
-    x, y = _data()
+    x, y = digits_data()
     return x[-COUNT:], y[-COUNT:]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import sys
 from typing import Any
 
@@ -15,7 +14,7 @@ from skimage.segmentation import slic
 from torch import Tensor, nn
 
 from helpers import Dead, conv_net, network
-from inward import CallError, InwardError, Network
+from inward import CallError, Network
 from inward.methods import superpixels as module_of
 from inward.methods.superpixels import lime, superpixels
 from same import images, seeded, untouched
@@ -215,19 +214,6 @@ def test_progress_and_network_untouched(monkeypatch: pytest.MonkeyPatch) -> None
         with pytest.raises(ZeroDivisionError):
             lime(net, patches().float(), samples=20)
     assert said[-1] == (40, 40)
-
-
-def test_without_scikit_image(net: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def missing(name: str, *rest: Any) -> Any:
-        if name.startswith("skimage"):
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(InwardError, match="pip install scikit-image"):
-        lime(net, patches(), samples=4)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,9 @@ def test_an_open_world_is_on_the_card(tmp_path: Path, capsys: pytest.CaptureFixt
     figures = json.loads((tmp_path / "run" / "card.json").read_text())["figures"]
     assert figures["auroc"] > 0.8
     assert [row["pictures"] for row in figures["accuracy"]] == [179, 179, 3]
+    # What took long is kept, and read by the next call.
+    kept = json.loads((tmp_path / "run" / "autoattack" / "report.json").read_text())
+    assert kept["curve"][-1]["accuracy"] == figures["accuracy"][2]["accuracy"]
     assert f"(AUROC): {figures['auroc']:.3f}" in capsys.readouterr().out
 
 

@@ -21,6 +21,8 @@ from latex2mathml.converter import convert
 import inward
 from inward.cli import app
 from inward.commands import EXAMPLES
+from inward.nets.trained import shipped_card
+from inward.network.load import TWINS
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -66,6 +68,22 @@ def ratios() -> str:
     return "\n".join(rows)
 
 
+def twins() -> str:
+    """What the two networks that come with inward do, as their cards have it."""
+    cards = {name: shipped_card(name) for name in TWINS}
+    rows = [f"| | {' | '.join(f'`inward/{name}`' for name in cards)} |", "| --- | --- | --- |"]
+    for lines in zip(*(card["figures"]["accuracy"] for card in cards.values()), strict=True):
+        told = (f"{line['accuracy']:.1%} ({line['low']:.1%} to {line['high']:.1%})" for line in lines)
+        rows.append(f"| {lines[0]['what']}, {lines[0]['pictures']} pictures | {' | '.join(told)} |")
+    recipes = [card["recipe"] for card in cards.values()]
+    for name in recipes[0]:
+        values = [f"{r[name]:.6g}" if isinstance(r[name], float) else str(r[name]) for r in recipes]
+        if values[0] != values[1] and name not in ("warm", "steps", "step_size"):
+            rows.append(f"| {name} | {' | '.join(values)} |")
+    minutes = (f"{card['seconds'] / 60:.0f} minutes" for card in cards.values())
+    return "\n".join([*rows, f"| trained for, on two cores | {' | '.join(minutes)} |"])
+
+
 def channels() -> str:
     """The large sheet of channels, where it has been made."""
     picture = "images/channels.jpg"
@@ -78,7 +96,7 @@ def figure(picture: str, caption: str) -> str:
     return f"<figure markdown>\n![{caption}]({picture})\n<figcaption>{caption}</figcaption>\n</figure>"
 
 
-MADE: dict[str, Callable[[], str]] = {f.__name__: f for f in (commands, methods, ratios, channels)}
+MADE: dict[str, Callable[[], str]] = {f.__name__: f for f in (commands, methods, ratios, twins, channels)}
 
 
 def mathml(formula: str) -> str:

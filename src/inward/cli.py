@@ -15,14 +15,14 @@ from rich.padding import Padding
 from rich.text import Text
 
 from inward import architecture
-from inward.commands import command, examples, families, usage
+from inward.commands import MODEL, command, examples, families, model_and_things, usage
 from inward.errors import CallError, InwardError, InwardWarning
 from inward.evaluate_command import app as evaluation
 from inward.methods.predict import Prediction, predict
 from inward.methods.table import TABLE
 from inward.network.address import nearest
-from inward.network.load import is_run
-from inward.options import Shared
+from inward.network.load import DEFAULT, is_run
+from inward.options import Shared, as_whole
 from inward.pictures import find, read
 from inward.study import study
 from inward.terminal import answer, progress_bar
@@ -30,6 +30,7 @@ from inward.train_command import app as training
 from inward.version import VERSION
 
 _BATCH = 32
+_SHOWN = MODEL.partition(";")[0] + "."
 app = App(
     name="inward",
     help="See inside image networks: what a unit looks for, why this answer, where it is fragile.",
@@ -47,15 +48,19 @@ app.command(training)
 
 @app.command(help_epilogue=examples("show"))
 def show(
-    model: str, /, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False, shared: Shared = Shared()
+    model: Annotated[str, Parameter(help=_SHOWN)] = DEFAULT,
+    /,
+    *,
+    depth: Annotated[int | None, Parameter(converter=as_whole)] = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    shared: Shared = Shared(),
 ) -> int:
     """The architecture of a network: a tree of its points with shapes, parameters and multiply-adds.
 
     No weights are needed, so none are looked for unless --weights names them.
 
     Args:
-        model: torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory, file.pt2, or
-            the folder of a run of `inward train`.
+        depth: how many levels of modules are shown; all by default.
         as_json: print a JSON list of every point instead.
         shared: how the network is made.
     """
@@ -63,7 +68,7 @@ def show(
     if as_json:
         print(json.dumps(architecture.points_table(net), indent=1))
     else:
-        Console(soft_wrap=True).print(architecture.tree(net))
+        Console(soft_wrap=True).print(architecture.tree(net, depth))
     return 0
 
 
@@ -73,7 +78,7 @@ def _carries_weights(model: str) -> bool:
 
 @app.command(name="predict", help_epilogue=examples("predict"))
 def predict_command(
-    model: str,
+    model: Annotated[str | None, Parameter(help=MODEL)] = None,
     /,
     *image: str,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
@@ -82,12 +87,11 @@ def predict_command(
     """The five most probable classes of pictures.
 
     Args:
-        model: torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory, file.pt2, or
-            the folder of a run of `inward train`.
         image: one or more pictures, or folders of them.
         as_json: print one JSON object a line instead: {"file", "top": [{"class", "label", "probability"}]}.
         shared: how the network is made.
     """
+    model, image = model_and_things(model, image, "images")
     if not image:
         raise CallError("there is nothing to predict; name one or more pictures, or a folder of them")
     files = find(image)
@@ -151,18 +155,26 @@ def methods() -> int:
 
 
 @app.command(help_epilogue=examples("demo"))
-def demo(*, out: Path = Path("inward-demo"), seed: int = 0) -> int:
-    """Train a small network on real handwritten digits and look inside it; needs no download.
+def demo(
+    *,
+    image: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative=())] = (),
+    out: Path = Path("inward-demo"),
+    seed: int = 0,
+) -> int:
+    """Look inside a normal and an adversarially robust network, side by side; needs no download.
 
-    Prints the path of one self-contained page.
+    Prints the path of one self-contained page. Both networks come with inward: one build, trained on ten classes of
+    photographs.
 
     Args:
+        image: pictures to ask them about, or folders of them; by default photographs that come with scikit-image.
         out: the folder that gets index.html and the results behind it.
-        seed: of the training and the pictures.
+        seed: of the pictures.
     """
     from inward.demo import run
 
-    print(run(out, seed=seed))
+    with progress_bar() as bar:
+        print(run(out, find(image) if image else (), seed=seed, bar=bar))
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -19,7 +19,9 @@ from inward.explain_command import explain_options, run_all, run_one
 from inward.methods.method import Method
 from inward.methods.table import TABLE
 from inward.network.address import nearest
+from inward.network.load import DEFAULT, is_network
 from inward.options import Shared, as_number, as_whole
+from inward.pictures import SUFFIXES
 from inward.results import Attribution, Perturbation
 
 _METHOD = Group("Method", sort_key=10)
@@ -31,7 +33,7 @@ _SEVERAL = {"baseline", "references"}
 ALL = "all"
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "show": (
-        "inward show torchvision/resnet50",
+        "inward show torchvision/resnet50 --depth 2",
         "inward show torchvision/resnet50 --size 160 256 --json",
     ),
     "predict": (
@@ -39,6 +41,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "inward predict torchvision/resnet50 photographs/ --json > answers.jsonl",
     ),
     "explain": (
+        "inward explain cat.jpg",
         "inward explain torchvision/resnet50 cat.jpg --out out",
         "inward explain torchvision/resnet50 cat.jpg --target layer3.1.conv2/17",
         "inward explain torchvision/resnet50 cat.jpg --method integrated-gradients",
@@ -46,12 +49,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "inward explain torchvision/resnet50 cat.jpg --method all --out out",
     ),
     "attack": (
+        "inward attack cat.jpg --target class:church",
         "inward attack torchvision/resnet50 cat.jpg --target class:9 --eps 2/255",
         "inward attack torchvision/resnet50 photographs/ --target class:ostrich",
         "inward attack net.pt2 cat.jpg --method feature-attack --objective layer3/17",
         "inward attack torchvision/resnet50 cat.jpg --method pgd --smallest",
     ),
     "visualize": (
+        "inward visualize inward/robust stage3/0:8 class:church",
         "inward visualize torchvision/resnet50 layer3/17 class:ostrich --out out",
         "inward visualize inward/inception_v1 mixed4a/0:64 --weights v1.safetensors",
         "inward visualize torchvision/vgg16 features.28/10 --diverse 4 --video mp4",
@@ -59,7 +64,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "rerun": ("inward rerun out/mixed4a-97/manifest.json",),
     "methods": ("inward methods",),
-    "demo": ("inward demo --out demo",),
+    "demo": ("inward demo --out demo", "inward demo --image cat.jpg dog.jpg"),
 }
 # In the words of a docstring, up to the end of the sentence; a point inside of a number ends none.
 _BY_DEFAULT = re.compile(r"[Bb]y default ((?:[^.;]|\.(?=\S))+)")
@@ -82,6 +87,7 @@ def command(family: str) -> Callable[..., int]:
         bound = signature.bind(*given, **set_options)
         bound.apply_defaults()
         options = bound.arguments
+        options["model"], options["things"] = model_and_things(options["model"], options["things"], rows[0].takes)
         chosen = _rows(rows, options["method"])
         if not options["things"]:
             raise CallError(f"there is nothing to {family}; name {_WHAT[rows[0].takes]}")
@@ -99,6 +105,20 @@ def command(family: str) -> Callable[..., int]:
     run.__signature__ = signature  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()} | {"return": int}
     return run
+
+
+def model_and_things(first: str | None, others: Sequence[str], takes: str) -> tuple[str, tuple[str, ...]]:
+    """The network and what it is asked about; where the first word is no network, the default one is asked."""
+    if first is None:
+        return DEFAULT, ()
+    is_thing = is_file(first) if takes == "images" else not is_network(first)
+    return (DEFAULT, (first, *others)) if is_thing else (first, tuple(others))
+
+
+def is_file(word: str) -> bool:
+    """Whether a word names a picture or a folder of pictures, and no network; also one that is not there."""
+    path = Path(word)
+    return not is_network(word) and (path.exists() or path.suffix.lower() in SUFFIXES)
 
 
 _WHAT = {
@@ -132,7 +152,7 @@ def usage(family: str) -> str:
     needed = [p for p in _options(rows[0]) if p.name in set.intersection(*having)]
     options = "".join(f" --{p.name} {p.name.upper()}" for p in needed)
     thing = {"images": "IMAGE...", "addresses": "ADDRESS..."}[rows[0].takes]
-    return f"Usage: inward {family} MODEL {thing}{options} [OPTIONS]"
+    return f"Usage: inward {family} [MODEL] {thing}{options} [OPTIONS]"
 
 
 def examples(family: str) -> str:
@@ -147,7 +167,7 @@ def _parameters(rows: list[Method]) -> list[inspect.Parameter]:
     names = tuple(row.name for row in rows) + ((ALL,) if explains else ())
     told = f"Which method: {', '.join(names)}." + (f" {ALL} draws one sheet of them." if explains else "")
     found = [
-        kind("model", kind.POSITIONAL_ONLY, annotation=Annotated[str, Parameter(help=_MODEL)]),
+        kind("model", kind.POSITIONAL_ONLY, default=None, annotation=Annotated[str | None, Parameter(help=MODEL)]),
         kind(
             "things",
             kind.VAR_POSITIONAL,
@@ -236,9 +256,9 @@ def _default_of(option: inspect.Parameter) -> str:
     return said[1].partition(", as ")[0] if said else ""
 
 
-_MODEL = (
+MODEL = (
     "torchvision/NAME, timm/NAME, inward/NAME, package.module:factory, path/to/file.py:factory, file.pt2, or the "
-    "folder of a run of `inward train`."
+    f"folder of a run of `inward train`; {DEFAULT} where the first word is none of these."
 )
 _OUT = "The folder that gets a folder for every result."
 

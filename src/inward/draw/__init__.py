@@ -8,7 +8,7 @@ from inward.draw.maps import heat_map, overlay
 from inward.draw.page import Figure, Section, page, save_page
 from inward.draw.pictures import data_uri, read_png, save_png, to_bytes, to_picture
 from inward.draw.plot import Line, curves
-from inward.draw.sheets import curve, side_by_side
+from inward.draw.sheets import curve, difference, side_by_side
 
 __all__ = [
     "Cell",
@@ -20,6 +20,7 @@ __all__ = [
     "curve",
     "curves",
     "data_uri",
+    "difference",
     "gallery",
     "grid",
     "heat_map",

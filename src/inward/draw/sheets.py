@@ -15,7 +15,7 @@ from inward.draw.pictures import Array, as_image, channel_tiles, to_picture
 from inward.draw.plot import plotted
 from inward.errors import CallError
 
-__all__ = ["curve", "grid", "side_by_side"]
+__all__ = ["curve", "difference", "grid", "side_by_side"]
 
 _AT_LEAST = 224
 
@@ -41,13 +41,27 @@ def side_by_side(
     Raises:
         CallError: as ``to_picture``; also images of different shapes.
     """
+    changed, caption = difference(original, adversarial, at_least=_AT_LEAST)
+    pictures = [to_picture(as_image(image), at_least=_AT_LEAST) for image in (original, adversarial)]
+    return grid([*pictures, changed], captions=[*captions, caption])
+
+
+def difference(original: Array, adversarial: Array, *, at_least: int = 0) -> tuple[Image.Image, str]:
+    """The amplified difference between two images as ``side_by_side`` draws it, and its caption.
+
+    Args:
+        original, adversarial: (C, H, W), float, in [0, 1].
+        at_least: as for ``to_picture``.
+
+    Raises:
+        CallError: as ``side_by_side``.
+    """
     first, second = as_image(original), as_image(adversarial)
     if first.shape != second.shape:
         raise CallError(f"two images of one shape are compared, not {first.shape} and {second.shape}; resize one first")
     shown, caption = _difference(first, second)
     drawn = channel_tiles if len(first) == 4 else to_picture
-    pictures = [to_picture(image, at_least=_AT_LEAST) for image in (first, second)]
-    return grid([*pictures, drawn(shown, at_least=_AT_LEAST)], captions=[*captions, caption])
+    return drawn(shown, at_least=at_least), caption
 
 
 def _difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[NDArray[np.float64], str]:

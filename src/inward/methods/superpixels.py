@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inward.errors import CallError, InwardError
+from inward.errors import CallError
 from inward.gradient import Sample, scores
 from inward.methods.baselines import Baseline, baselines
 from inward.methods.explained import Of, Target, explained, usual_of
@@ -63,7 +63,6 @@ def lime(
     Raises:
         CallError: for fewer than 2 samples or 1 superpixel, a width that is not above 0, a penalty below 0, or
             a baseline that does not fit.
-        InwardError: where scikit-image is not installed.
     """
     of = usual_of(net, images, target, of)
     asked = explained(net, images, target, of)
@@ -119,13 +118,9 @@ def superpixels(image: Tensor, segments: int, compactness: float) -> Tensor:
     """The number of each pixel's superpixel, (H, W), counted from 0: SLIC on an image (C, H, W).
 
     Colors are compared in CIELAB; anything but 3 channels as they are, on a scale of 100.
-
-    Raises InwardError where scikit-image is not installed.
     """
-    try:
-        from skimage.segmentation import slic
-    except ImportError as error:
-        raise InwardError("superpixels are made by scikit-image; pip install scikit-image") from error
+    from skimage.segmentation import slic
+
     last = np.ascontiguousarray(image.detach().cpu().double().permute(1, 2, 0).numpy())
     colored = last.shape[2] == 3
     labels = slic(

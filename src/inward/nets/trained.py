@@ -7,16 +7,16 @@ Its metadata has an entry ``inward``, JSON: ``net`` (the builder and its options
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from inward.draw.saving import write_whole
 from inward.errors import CallError, InwardError
 from inward.nets.cnn import CNN
 from inward.nets.resnet import ResNet
@@ -37,11 +37,7 @@ def build(net: str, *, channels: int, classes: int, size: int, activation: str, 
 def save_trained(path: Path, module: nn.Module, told: Mapping[str, Any], *, half: bool) -> None:
     """Writes weights with what they belong to, in half precision where that is asked; a whole file or none."""
     state = {k: _as_kept(v, half) for k, v in module.state_dict().items()}
-    draft = path.with_name(f".{path.name}.partial")
-    save_file(state, draft, {_KEY: json.dumps(told)})
-    with open(draft, "rb") as file:
-        os.fsync(file.fileno())
-    draft.replace(path)
+    write_whole(save(state, {_KEY: json.dumps(told)}), path)
 
 
 def rounded(module: nn.Module) -> None:
@@ -64,15 +60,30 @@ def load_trained(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise InwardError(f"{path} is no file of trained weights of inward ({type(error).__name__})") from error
     _check(path, told)
-    own = {k: told["net"][k] for k in ("activation", "norm")}
-    module = build(
-        told["net"]["name"], channels=told["channels"], classes=len(told["classes"]), size=told["size"], **own
-    )
+    # Its weights are replaced: nothing is drawn from the caller's generator.
+    with torch.random.fork_rng(devices=[]):
+        module = build_as_told(told)
     try:
         module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     except RuntimeError as error:
         raise InwardError(f"the weights in {path} are not those of the network it names; it is damaged") from error
     return module.eval(), told
+
+
+def build_as_told(told: Mapping[str, Any]) -> nn.Module:
+    """The network that a file of weights says it belongs to, with random weights."""
+    own = {k: told["net"][k] for k in ("activation", "norm")}
+    return build(told["net"]["name"], channels=told["channels"], classes=len(told["classes"]), size=told["size"], **own)
+
+
+def shipped(name: str) -> Path:
+    """The file of weights of a network that comes with the package."""
+    return Path(__file__).with_name("weights") / f"{name}.safetensors"
+
+
+def shipped_card(name: str) -> dict[str, Any]:
+    """How a network that comes with the package was trained, and what it does."""
+    return json.loads(shipped(name).with_suffix(".json").read_text(encoding="utf-8"))
 
 
 def _as_kept(value: Tensor, half: bool) -> Tensor:

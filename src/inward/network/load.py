@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import re
 import socket
 import sys
 import urllib.parse
@@ -44,6 +45,12 @@ _OWN = {
     "inception_v1": "inward.nets.inception_v1:inception_v1",
     "digits": "inward.nets.digits:digits",
 }
+TWINS = ("normal", "robust")
+"""Two networks of one build that come with their weights."""
+DEFAULT = "inward/normal"
+"""The network of commands that are given none."""
+_FAMILIES = ("torchvision/", "timm/", "inward/")
+_NAMED = re.compile(r"(?!class(@\d+)?:)[^:]+:[A-Za-z_]\w*")
 
 
 class _Found:
@@ -69,7 +76,9 @@ def load(
     """A network by its name.
 
     Args:
-        spec: ``torchvision/NAME``, ``timm/NAME``, ``inward/inception_v1``, the folder of a run of ``inward train``,
+        spec: ``torchvision/NAME``, ``timm/NAME``, ``inward/normal``, ``inward/robust`` (ten classes of photographs;
+            the same build, trained without and with an adversary; they come with the package),
+            ``inward/inception_v1``, the folder of a run of ``inward train``,
             ``package.module:factory``, ``path/to/file.py:factory`` (a function without arguments
             that returns an ``nn.Module``) or ``file.pt2`` (an exported program; one that was saved
             after ``run_decompositions`` has lost its ``no_grad`` blocks, and its gradients pass there).
@@ -136,9 +145,12 @@ def _find(spec: str, weights: str | Path | None) -> _Found:
         return _torchvision(name, weights)
     if family == "timm" and name:
         return _timm(name, weights)
+    if family == "inward" and name in TWINS:
+        kept = importlib.import_module("inward.nets.trained")
+        return _of_trained(kept.shipped(name), random=weights is not None)
     if family == "inward" and name:
         if name not in _OWN:
-            raise CallError(f"inward has no network '{name}'; it has {', '.join(_OWN)}")
+            raise CallError(f"inward has no network '{name}'; it has {', '.join([*TWINS, *_OWN])}")
         if weights is None:
             raise CallError(f"{spec} comes without weights; give --weights FILE, or --weights random")
         return _factory(_OWN[name])
@@ -152,12 +164,25 @@ def is_run(spec: str) -> bool:
     return bool(spec) and Path(spec).is_dir()
 
 
+def is_network(word: str) -> bool:
+    """Whether a word has the form of a network's name, and so is neither a picture nor a unit of the default one."""
+    run = is_run(word) and any((Path(word) / name).is_file() for name in ("weights.safetensors", "recipe.json"))
+    return run or word.endswith(".pt2") or word.startswith(_FAMILIES) or _NAMED.fullmatch(word) is not None
+
+
 def _find_run(folder: Path, weights: str | Path | None) -> _Found:
     """A folder that `inward train` made."""
     if weights is not None:
         raise CallError(f"{folder} has its own weights; leave out --weights")
     kept = importlib.import_module("inward.nets.trained")
-    module, told = kept.load_trained(folder / kept.WEIGHTS)
+    return _of_trained(folder / kept.WEIGHTS)
+
+
+def _of_trained(path: Path, *, random: bool = False) -> _Found:
+    kept = importlib.import_module("inward.nets.trained")
+    module, told = kept.load_trained(path)
+    if random:
+        module = kept.build_as_told(told)
     size = told["size"]
     preprocess = {"size": (size, size), "mean": told["mean"], "std": told["std"], "channels": told["channels"]}
     return _Found(module, preprocess, told["classes"])

@@ -157,10 +157,19 @@ def clean(net: Network, shown: Shown, on_count: OnCount | None = None) -> float:
     return right / len(labels)
 
 
-def attacked(net: Network, shown: Shown, attack: AnyAttack, eps: float, on_count: OnCount | None = None) -> float:
-    """The share of answers that are right and stay so under attack."""
+def attacked(
+    net: Network,
+    shown: Shown,
+    attack: AnyAttack,
+    eps: float,
+    on_count: OnCount | None = None,
+    *,
+    folder: Path | None = None,
+    batch: int = 0,
+) -> float:
+    """The share of answers that are right and stay so under attack; kept in the folder, where it goes on from."""
     tell = None if on_count is None else lambda done, total, _: on_count(done, total)
-    return evaluate(net, shown, attack, eps, on_batch=tell).accuracy(eps)
+    return evaluate(net, shown, attack, eps, batch=batch, folder=folder, on_batch=tell).accuracy(eps)
 
 
 @torch.no_grad()
