@@ -68,10 +68,13 @@ def digits_weights() -> Path:
         torch.manual_seed(0)
         module = build_digits().train()
         optimizer = torch.optim.Adam(module.parameters(), lr=3e-3)
-        for batch in (batch for _ in range(15) for batch in torch.randperm(1437).split(32)):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(module(images[batch]), labels[batch]).backward()
-            optimizer.step()
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 30)
+        for _ in range(30):
+            for batch in torch.randperm(1437).split(32):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(module(images[batch]), labels[batch]).backward()
+                optimizer.step()
+            schedule.step()
     save_file(module.state_dict(), folder / "digits.safetensors")
     return folder / "digits.safetensors"
 

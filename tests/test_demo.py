@@ -80,13 +80,11 @@ def test_accuracies_are_those_of_the_cards(html: str) -> None:
 
 def test_smallest_changes_are_told_as_they_are(folder: Path, html: str) -> None:
     """The eps in the table fools the network, and a tenth of it does not, by the same attack from Python."""
-    import skimage.data
-
     from inward import pgd, read
 
     found = rows(html, 1)
     assert [row[0] for row in found] == ["cat", "rocket"]
-    files = [Path(skimage.data.__file__).parent / name for name in ("chelsea.png", "rocket.jpg")]
+    files = [folder / "photographs" / f"{row[0]}.png" for row in found]
     for column, name in ((1, "normal"), (2, "robust")):
         net = load(f"inward/{name}", device="cpu")
         with one_thread():
@@ -120,7 +118,7 @@ def test_results_beside_the_page(folder: Path) -> None:
     kinds = ("saliency", "integrated-gradients", "attack")
     twins = [f"{name}-{kind}" for name in ("normal", "robust") for kind in kinds]
     assert sorted(p.name for p in folder.iterdir()) == sorted(
-        ["index.html", "robust-class-0", "robust-stage4-0", *twins]
+        ["index.html", "photographs", "robust-class-0", "robust-stage4-0", *twins]
     )
     with one_thread():
         said = inward("rerun", folder / "robust-saliency", "--out", folder.parent / "again")

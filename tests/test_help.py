@@ -47,6 +47,6 @@ def test_choices_are_described_by_who_has_them_all() -> None:
 
 
 def test_what_only_some_methods_need_is_said_of_these() -> None:
-    assert usage("attack") == "Usage: inward attack MODEL IMAGE... [OPTIONS]"
+    assert usage("attack") == "Usage: inward attack [MODEL] IMAGE... [OPTIONS]"
     assert defaults("attack", "target")["needed"] == ["targeted-attack", "patch"]
     assert defaults("attack", "target")["any other"][:2] == ["fgsm", "pgd"]

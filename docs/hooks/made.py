@@ -68,6 +68,17 @@ def ratios() -> str:
     return "\n".join(rows)
 
 
+def trained() -> str:
+    """What networks of `inward train` do, kept by ``python -m benchmarks.training``."""
+    rows = ["| | adversary | epochs | minutes | what | accuracy |", "| --- | --- | --- | --- | --- | --- |"]
+    for run in json.loads((RESULTS / "training.json").read_text(encoding="utf-8")):
+        recipe, minutes = run["recipe"], f"{run['seconds'] / 60:.1f}"
+        for line in run["figures"]["accuracy"]:
+            known = f"{run['name']} | {recipe['adversarial']} | {recipe['epochs']} | {minutes}"
+            rows.append(f"| {known} | {line['what']} | {line['accuracy']:.1%} |")
+    return "\n".join(rows)
+
+
 def twins() -> str:
     """What the two networks that come with inward do, as their cards have it."""
     cards = {name: shipped_card(name) for name in TWINS}
@@ -96,7 +107,7 @@ def figure(picture: str, caption: str) -> str:
     return f"<figure markdown>\n![{caption}]({picture})\n<figcaption>{caption}</figcaption>\n</figure>"
 
 
-MADE: dict[str, Callable[[], str]] = {f.__name__: f for f in (commands, methods, ratios, twins, channels)}
+MADE: dict[str, Callable[[], str]] = {f.__name__: f for f in (commands, methods, ratios, trained, twins, channels)}
 
 
 def mathml(formula: str) -> str:

@@ -118,7 +118,7 @@ def model_and_things(first: str | None, others: Sequence[str], takes: str) -> tu
 def is_file(word: str) -> bool:
     """Whether a word names a picture or a folder of pictures, and no network; also one that is not there."""
     path = Path(word)
-    return not is_network(word) and (path.exists() or path.suffix.lower() in SUFFIXES)
+    return bool(word) and not is_network(word) and (path.exists() or path.suffix.lower() in SUFFIXES)
 
 
 _WHAT = {

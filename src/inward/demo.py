@@ -89,7 +89,7 @@ def run(out: Path, files: Sequence[Path] = (), *, seed: int = 0, bar: Progress) 
         raise InwardError(f"{out} cannot be written ({error.strerror}); give another --out") from error
     task = bar.add_task("two networks", total=len(_SECTIONS))
     nets = {name: load(f"inward/{name}") for name in TWINS}
-    images, names = _photographs(nets["normal"], files)
+    images, names = _photographs(nets["normal"], files, out)
     asked = _Asked(nets, images, names, out, seed)
     asked.answers.update({name: predict(net, images.to(net.device)) for name, net in nets.items()})
     sections = []
@@ -101,19 +101,19 @@ def run(out: Path, files: Sequence[Path] = (), *, seed: int = 0, bar: Progress) 
     return page.resolve()
 
 
-def _photographs(net: Network, files: Sequence[Path]) -> tuple[Images, tuple[str, ...]]:
-    """The pictures as the networks see them, and their names."""
-    if files:
-        return read(list(files), net), tuple(file.stem for file in files)
-    import skimage.data
+def _photographs(net: Network, files: Sequence[Path], out: Path) -> tuple[Images, tuple[str, ...]]:
+    """The pictures as the networks see them, and their names; those of scikit-image are kept beside the page."""
+    if not files:
+        import skimage.data
 
-    # Where scikit-image keeps the pictures that it comes with; its loaders may look for others online.
-    folder = Path(skimage.data.__file__).parent
-    found = [next(folder.glob(f"{name}.*g")) for name in PHOTOGRAPHS]
-    return read(found, net), tuple(_SHOWN_AS.get(name, name) for name in PHOTOGRAPHS)
+        files = [out / "photographs" / f"{_SHOWN_AS.get(name, name)}.png" for name in PHOTOGRAPHS]
+        files[0].parent.mkdir(exist_ok=True)
+        for name, file in zip(PHOTOGRAPHS, files, strict=True):
+            draw.save_png(Image.fromarray(getattr(skimage.data, name)()), file)
+    return read(list(files), net), tuple(file.stem for file in files)
 
 
-_SHOWN_AS = {"chelsea": "cat", "coffee": "cup of coffee"}
+_SHOWN_AS = {"chelsea": "cat"}
 
 
 def _networks(asked: _Asked) -> draw.Section:
