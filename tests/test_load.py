@@ -125,6 +125,13 @@ def test_unknown_networks(spec: str, kind: type[Exception], sentence: str) -> No
         load(spec)
 
 
+@pytest.mark.parametrize("spec", ["inward/normal", "inward/digits", "timm/resnet18", "torchvision/resnet18"])
+def test_words_that_are_no_weights(spec: str) -> None:
+    """They are not taken for random ones."""
+    with pytest.raises(CallError, match=r"'radnom' is n(o file of weights; give one, or random|either a file nor)"):
+        load(spec, weights="radnom")
+
+
 @pytest.fixture
 def state(factory: Path) -> dict[str, Tensor]:
     torch.manual_seed(3)

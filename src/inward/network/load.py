@@ -98,6 +98,9 @@ def load(
     """
     if spec.endswith(".pt2"):
         return _load_program(spec, weights, mean, std, size, labels, device, dtype)
+    # Of torchvision's models there are several weights with names.
+    if not (weights is None or _is_file(weights) or weights == "random" or spec.startswith("torchvision/")):
+        raise CallError(f"'{weights}' is no file of weights; give one, or random")
     source = source_sha256(spec)
     found = _find_run(Path(spec), weights) if is_run(spec) else _find(spec, weights)
     module = unwrap(found.module.eval())
