@@ -31,7 +31,7 @@ from inward.methods.table import TABLE
 from inward.network.graph import Graph
 from inward.network.modes import drawing
 from same import images, seeded, untouched
-from test_methods import ARGUMENTS
+from test_methods import ARGUMENTS, call, given
 
 SIZE = (9, 7)
 CPU = torch.device("cpu")
@@ -223,6 +223,21 @@ def test_every_draw_comes_from_the_seed_and_the_user_s_generator_stays(
     monkeypatch.setattr(Graph, "run", fails)
     with untouched(module), pytest.raises(ZeroDivisionError):
         attack()
+
+
+# There is no attention in this network, and two methods refuse what is random.
+OTHERS = [row for row in TABLE if row.command != "attack" and row.name not in ("attention-rollout", "deeplift", "lrp")]
+
+
+@pytest.mark.filterwarnings("ignore::inward.InwardWarning")
+@pytest.mark.parametrize("row", OTHERS, ids=lambda row: row.name)
+def test_maps_and_pictures_leave_the_user_s_generator_too(row: Method) -> None:
+    module, net = noisy_module(), noisy()
+    with untouched(module):
+        first = call(row, net, given(row, net, 2)).arrays()
+    torch.rand(7)
+    second = call(row, net, given(row, net, 2)).arrays()
+    assert all(torch.equal(first[name].nan_to_num(), second[name].nan_to_num()) for name in first)
 
 
 def test_success_is_that_of_a_further_run_and_a_saved_picture_is_judged_by_the_same(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from torch import Tensor
 from inward.columns.constraints import Ball
 from inward.columns.objectives import Objective, TargetedDLR
 from inward.errors import InwardError
-from inward.methods.attacked import Attacked, Classes, Norm, attacked, own_draws
+from inward.methods.attacked import Attacked, Classes, Norm, attacked
 from inward.methods.course import Course, OnProgress, ball_of, counted, radius, two_norms
+from inward.methods.draws import own_draws
 from inward.methods.looked import look
 from inward.network.network import Network
 from inward.results import Perturbation

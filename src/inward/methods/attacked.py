@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, wraps
+from functools import cached_property
 from hashlib import sha256
-from typing import Any, Literal, NamedTuple, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -28,8 +27,6 @@ from inward.results import Perturbation
 from inward.runs.record import record
 from inward.types import Images, Logits, Scores, Size
 
-Q = ParamSpec("Q")
-R = TypeVar("R")
 Classes: TypeAlias = str | int | Sequence[str] | Sequence[int] | Tensor | None
 """class:281 or class:tabby, or their numbers; one, or one an image."""
 Norm: TypeAlias = Literal["linf", "l2", "l1"]
@@ -41,22 +38,6 @@ EPS: dict[str, float] = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0}
 """The usual eps of each norm, those of RobustBench for pictures of 32 x 32 pixels."""
 # So that the last run draws other numbers than the random starts did.
 _JUDGED = 0x5EED << 40
-
-
-def own_draws(attack: Callable[Q, R]) -> Callable[Q, R]:
-    """An attack in which a random network draws from the seed (0 where it has none).
-
-    The global generators are as before afterwards, whatever happens.
-    """
-    known = inspect.signature(attack)
-
-    @wraps(attack)
-    def run(*args: Q.args, **options: Q.kwargs) -> R:
-        given = known.bind(*args, **options).arguments
-        with drawing(given.get("seed", 0), given["net"].device):
-            return attack(*args, **options)
-
-    return run
 
 
 class Verdict(NamedTuple):

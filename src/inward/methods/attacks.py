@@ -15,8 +15,9 @@ from inward.columns.objectives import Objective
 from inward.columns.starts import Given, Inside
 from inward.columns.steps import Step, filled, momentum, sparse, steepest
 from inward.errors import CallError
-from inward.methods.attacked import EPS, Attacked, Classes, Loss, Moved, Norm, P, attacked, own_draws
+from inward.methods.attacked import EPS, Attacked, Classes, Loss, Moved, Norm, P, attacked
 from inward.methods.course import counted
+from inward.methods.draws import own_draws
 from inward.methods.goal import Goal
 from inward.network.lean import lean
 from inward.network.network import Network

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from inward.methods import apgd, fab, square
-from inward.methods.attacked import Attacked, Classes, Norm, attacked, own_draws
+from inward.methods.attacked import Attacked, Classes, Norm, attacked
 from inward.methods.course import Course, OnProgress, ball_of, counted, radius, two_norms
+from inward.methods.draws import own_draws
 from inward.network.network import Network
 from inward.results import Perturbation
 from inward.types import Images

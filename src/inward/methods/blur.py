@@ -12,8 +12,9 @@ from torch import Tensor
 
 from inward.columns.paths import diffused
 from inward.errors import CallError
-from inward.methods.attacked import Attacked, Classes, Moved, attacked, own_draws
+from inward.methods.attacked import Attacked, Classes, Moved, attacked
 from inward.methods.course import OnProgress, counted
+from inward.methods.draws import own_draws
 from inward.network.network import Network
 from inward.results import Perturbation
 from inward.types import Images

@@ -11,6 +11,7 @@ from torch import Tensor
 from inward.columns.paths import ScaleSpace
 from inward.errors import CallError
 from inward.gradient import Sample, Total, gradients
+from inward.methods.draws import own_draws
 from inward.methods.explained import Explained, Of, Target, explained
 from inward.network.network import Network
 from inward.results import Attribution
@@ -19,6 +20,7 @@ from inward.types import Images
 _PUBLISHED = 224
 
 
+@own_draws
 def blur_integrated_gradients(
     net: Network,
     images: Images,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inward.columns.objectives import wide
 from inward.gradient import Sample, gradients, keys_of
+from inward.methods.draws import own_draws
 from inward.methods.explained import Explained, Of, Target, explained, of_point
 from inward.methods.places import check_places, map_for
 from inward.network.graph import Graph
@@ -18,6 +19,7 @@ from inward.results import Attribution
 from inward.types import Images, Scores
 
 
+@own_draws
 def grad_cam(
     net: Network, images: Images, *, target: Target = None, of: Of = "score", at: str | None = None
 ) -> Attribution:
@@ -47,6 +49,7 @@ def grad_cam(
     return _mapped("grad-cam", explained(net, images, target, of), of, at, combined)
 
 
+@own_draws
 def grad_cam_plus_plus(
     net: Network, images: Images, *, target: Target = None, of: Of = "score", at: str | None = None
 ) -> Attribution:
@@ -74,6 +77,7 @@ def grad_cam_plus_plus(
     return _mapped("grad-cam-plus-plus", explained(net, images, target, of), of, at, _plus_plus, _of_negative_sums)
 
 
+@own_draws
 def layer_cam(
     net: Network, images: Images, *, target: Target = None, of: Of = "score", at: str | None = None
 ) -> Attribution:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from inward.columns.objectives import Objective, wide
 from inward.errors import CallError
-from inward.methods.attacked import Attacked, Classes, attacked, own_draws
+from inward.methods.attacked import Attacked, Classes, attacked
+from inward.methods.draws import own_draws
 from inward.methods.looked import look
 from inward.methods.nearest import Nearest
 from inward.network.lean import lean

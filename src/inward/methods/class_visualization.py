@@ -14,6 +14,7 @@ from inward.columns.objectives import at, classes_of
 from inward.columns.penalties import L2
 from inward.columns.steps import blurred_gradient
 from inward.errors import CallError
+from inward.methods.draws import own_draws
 from inward.methods.recipe import planned
 from inward.methods.rendering import Job, visualization
 from inward.network.lean import lean
@@ -24,6 +25,7 @@ from inward.runs.record import record
 from inward.types import Size
 
 
+@own_draws
 def class_visualization(
     net: Network,
     addresses: str | Sequence[str],

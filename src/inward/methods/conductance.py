@@ -20,6 +20,7 @@ from inward.columns.paths import Line
 from inward.errors import CallError
 from inward.gradient import Sample, Total, gradients, keys_of, mean_gradient, no_path, scores
 from inward.methods.baselines import Baseline, baselines
+from inward.methods.draws import own_draws
 from inward.methods.explained import Explained, Of, Target, explained, inside
 from inward.methods.places import map_for
 from inward.network.address import parse
@@ -35,6 +36,7 @@ Rule: TypeAlias = Literal["middle", "start"]
 _WHERE: dict[str, float] = {"middle": 0.5, "start": 0.0}
 
 
+@own_draws
 def conductance(
     net: Network,
     images: Images,
@@ -101,6 +103,7 @@ def conductance(
     )
 
 
+@own_draws
 def neuron_conductance(
     net: Network,
     images: Images,

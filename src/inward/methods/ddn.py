@@ -10,7 +10,8 @@ from torch import Tensor
 
 from inward.columns.constraints import normalized
 from inward.errors import CallError
-from inward.methods.attacked import Attacked, Classes, attacked, own_draws
+from inward.methods.attacked import Attacked, Classes, attacked
+from inward.methods.draws import own_draws
 from inward.methods.looked import look
 from inward.methods.nearest import Nearest
 from inward.network.lean import lean

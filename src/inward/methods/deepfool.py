@@ -13,8 +13,9 @@ from inward.columns.constraints import normalized
 from inward.columns.objectives import wide
 from inward.errors import CallError
 from inward.gradient import trace_for
-from inward.methods.attacked import Attacked, Classes, attacked, own_draws
+from inward.methods.attacked import Attacked, Classes, attacked
 from inward.methods.boundaries import lead, length, nearest_boundary, order_of
+from inward.methods.draws import own_draws
 from inward.methods.nearest import Nearest
 from inward.network.lean import lean
 from inward.network.network import Network

@@ -14,6 +14,7 @@ from inward.columns.objectives import Objective
 from inward.errors import CallError
 from inward.gradient import Total, constant, keys_of, no_path
 from inward.methods.baselines import Baseline, baselines
+from inward.methods.draws import own_draws
 from inward.methods.explained import Explained, Target, explained, inside, of_point
 from inward.network.address import parse
 from inward.network.backward import on_the_way
@@ -31,6 +32,7 @@ from inward.types import Images
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(8)
 
 
+@own_draws
 def deeplift(
     net: Network,
     images: Images,

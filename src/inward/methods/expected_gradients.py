@@ -14,6 +14,7 @@ from inward.columns.paths import Draws
 from inward.errors import CallError
 from inward.gradient import Sample, Total, gradients, scores
 from inward.methods.baselines import NAMED, Baseline, baselines
+from inward.methods.draws import own_draws
 from inward.methods.explained import Explained, Of, Target, explained
 from inward.methods.smoothing import Moments
 from inward.network.network import Network
@@ -22,6 +23,7 @@ from inward.results import Attribution
 from inward.types import Images
 
 
+@own_draws
 def expected_gradients(
     net: Network,
     images: Images,

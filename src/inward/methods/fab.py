@@ -12,9 +12,10 @@ from inward.columns.constraints import Ball
 from inward.columns.objectives import ClassScore, wide
 from inward.errors import CallError
 from inward.gradient import trace_for
-from inward.methods.attacked import EPS, Attacked, Classes, Norm, P, attacked, own_draws
+from inward.methods.attacked import EPS, Attacked, Classes, Norm, P, attacked
 from inward.methods.boundaries import lead, nearest_boundary, order_of
 from inward.methods.course import Course, OnProgress, counted
+from inward.methods.draws import own_draws
 from inward.methods.looked import Look, look
 from inward.methods.nearest import Nearest
 from inward.network.lean import lean

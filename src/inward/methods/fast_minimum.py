@@ -11,7 +11,8 @@ from torch import Tensor
 
 from inward.columns.constraints import Ball, movable, normalized
 from inward.errors import CallError
-from inward.methods.attacked import Attacked, Classes, Norm, P, attacked, own_draws
+from inward.methods.attacked import Attacked, Classes, Norm, P, attacked
+from inward.methods.draws import own_draws
 from inward.methods.looked import Look, look
 from inward.methods.nearest import Nearest
 from inward.network.lean import lean

@@ -17,10 +17,11 @@ from inward.columns.matching import Match
 from inward.columns.objectives import Objective
 from inward.errors import CallError
 from inward.gradient import constant, keys_of, trace_for, whole
-from inward.methods.attacked import EPS, Attacked, Norm, P, distances, framed, named, own_draws
+from inward.methods.attacked import EPS, Attacked, Norm, P, distances, framed, named
 from inward.methods.attacks import Climb, step_length
 from inward.methods.baselines import fitting
 from inward.methods.course import counted
+from inward.methods.draws import own_draws
 from inward.methods.recipe import checked_sum, summed
 from inward.network.modes import drawing, ordinary
 from inward.network.network import Network

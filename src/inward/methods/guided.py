@@ -6,6 +6,7 @@ from typing import cast
 
 from inward.errors import CallError
 from inward.gradient import gradient, keys_of
+from inward.methods.draws import own_draws
 from inward.methods.explained import Explained, Of, Target, explained, inside, of_point
 from inward.network.address import parse
 from inward.network.backward import deconvolve_relus, guide_relus, is_relu, on_the_way, other_activations
@@ -15,6 +16,7 @@ from inward.results import Attribution
 from inward.types import Images
 
 
+@own_draws
 def guided_backpropagation(
     net: Network, images: Images, *, target: Target = None, of: Of = "score", at: str | None = None
 ) -> Attribution:
@@ -44,6 +46,7 @@ def guided_backpropagation(
     return _through("guided-backpropagation", guide_relus, net, images, target, of, at)
 
 
+@own_draws
 def deconvnet(
     net: Network, images: Images, *, target: Target = None, of: Of = "score", at: str | None = None
 ) -> Attribution:

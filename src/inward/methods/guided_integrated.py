@@ -11,6 +11,7 @@ from torch import Tensor
 from inward.errors import CallError
 from inward.gradient import Sample, gradients, keys_of
 from inward.methods.baselines import Baseline, baselines
+from inward.methods.draws import own_draws
 from inward.methods.explained import Explained, Of, Target, explained
 from inward.network.network import Network
 from inward.network.room import images_at_once
@@ -21,6 +22,7 @@ from inward.types import Images
 _ROUNDING = 1e-9
 
 
+@own_draws
 def guided_integrated_gradients(
     net: Network,
     images: Images,

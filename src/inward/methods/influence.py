@@ -10,12 +10,14 @@ from inward.columns.paths import Line
 from inward.gradient import mean_gradient
 from inward.methods.baselines import Baseline, baselines
 from inward.methods.conductance import OnProgress, counted, layer_of
+from inward.methods.draws import own_draws
 from inward.methods.explained import Of, Target, explained
 from inward.network.network import Network
 from inward.results import Attribution
 from inward.types import Images
 
 
+@own_draws
 def internal_influence(
     net: Network,
     images: Images,

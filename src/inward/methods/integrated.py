@@ -13,6 +13,7 @@ from torch import Tensor
 from inward.errors import CallError, Unconverged
 from inward.gradient import Sample, gradients, scores
 from inward.methods.baselines import Baseline, baselines
+from inward.methods.draws import own_draws
 from inward.methods.explained import SMALL, Explained, Of, Target, explained, inside, of_point
 from inward.network.network import Network
 from inward.quadrature import LEAST, Integral, Lines, gauss_legendre, integrate
@@ -25,6 +26,7 @@ MOST = 1024
 """The most gradients of an image and a baseline, by default."""
 
 
+@own_draws
 def integrated_gradients(
     net: Network,
     images: Images,

@@ -10,6 +10,7 @@ from torch import Tensor
 from inward.columns.objectives import Objective
 from inward.errors import CallError
 from inward.gradient import constant, keys_of, no_path
+from inward.methods.draws import own_draws
 from inward.methods.explained import Target, explained, inside, of_point
 from inward.network.modes import ordinary
 from inward.network.network import Network
@@ -23,6 +24,7 @@ from inward.types import Images, Scores, Size
 _LOST = 0.05
 
 
+@own_draws
 def lrp(
     net: Network,
     images: Images,

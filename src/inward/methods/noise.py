@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from inward.methods.attacked import Classes, Norm, attacked, own_draws
+from inward.methods.attacked import Classes, Norm, attacked
 from inward.methods.course import Course, OnProgress, ball_of, counted, radius
+from inward.methods.draws import own_draws
 from inward.methods.looked import query
 from inward.network.network import Network
 from inward.results import Perturbation

@@ -13,6 +13,7 @@ from torch import Tensor
 from inward.errors import CallError
 from inward.gradient import Sample, keys_of, scores
 from inward.methods.baselines import Baseline, baselines
+from inward.methods.draws import own_draws
 from inward.methods.explained import Explained, Of, Target, explained
 from inward.network.incremental import Incremental, Interval, Window, incremental
 from inward.network.network import Network
@@ -25,6 +26,7 @@ _SHARE = 7
 _TOGETHER = 16
 
 
+@own_draws
 def occlusion(
     net: Network,
     images: Images,

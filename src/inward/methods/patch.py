@@ -11,8 +11,9 @@ from torch import Tensor
 
 from inward.columns.objectives import wide
 from inward.errors import CallError
-from inward.methods.attacked import Attacked, Classes, Moved, attacked, own_draws
+from inward.methods.attacked import Attacked, Classes, Moved, attacked
 from inward.methods.course import OnProgress, counted
+from inward.methods.draws import own_draws
 from inward.methods.levels import eight_bit as whole_levels
 from inward.methods.looked import look
 from inward.methods.together import Passes, drawn

@@ -76,7 +76,10 @@ def _slopes(
         total = torch.stack(weighted).sum() if weighted else image.new_zeros(())
         if not total.requires_grad:
             return [None] * len(nodes)
-        return list(torch.autograd.grad(total, values[len(ends) :], allow_unused=True))
+        # Noise that a network draws, and what is made of it alone, does not come from the image.
+        reached = [value for value in values[len(ends) :] if value.requires_grad]
+        slopes = iter(torch.autograd.grad(total, reached, allow_unused=True) if reached else ())
+        return [next(slopes) if value.requires_grad else None for value in values[len(ends) :]]
 
 
 def _read_last(graph: Graph, ends: Sequence[str]) -> list[fx.Node]:

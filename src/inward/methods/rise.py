@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from inward.errors import CallError
 from inward.gradient import Sample, scores
 from inward.methods.baselines import Baseline, baselines
+from inward.methods.draws import own_draws
 from inward.methods.explained import Explained, Of, Target, explained, usual_of
 from inward.network.lean import lean, precision_of
 from inward.network.network import Network
@@ -24,6 +25,7 @@ from inward.types import Images, Size
 _CHECKED = 16
 
 
+@own_draws
 def rise(
     net: Network,
     images: Images,

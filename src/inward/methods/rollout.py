@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from inward.columns.objectives import wide
 from inward.errors import CallError
 from inward.gradient import keys_of
+from inward.methods.draws import own_draws
 from inward.methods.explained import Explained, Target, explained
 from inward.methods.places import probed
 from inward.network.address import parse
@@ -26,6 +27,7 @@ Fusion: TypeAlias = Literal["mean", "max", "min"]
 """How the heads of an attention become one: the mean of the paper, or the largest or smallest of their weights."""
 
 
+@own_draws
 def attention_rollout(
     net: Network, images: Images, *, target: Target = None, head_fusion: Fusion = "mean"
 ) -> Attribution:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from inward.gradient import gradient
+from inward.methods.draws import own_draws
 from inward.methods.explained import Of, Target, explained, inside, of_point
 from inward.network.network import Network
 from inward.results import Attribution
 from inward.types import Images
 
 
+@own_draws
 def saliency(
     net: Network, images: Images, *, target: Target = None, of: Of = "score", at: str | None = None
 ) -> Attribution:

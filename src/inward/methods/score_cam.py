@@ -12,6 +12,7 @@ from inward.errors import CallError
 from inward.gradient import Sample, keys_of, scores
 from inward.methods.baselines import Baseline, baselines
 from inward.methods.cam import features, only_for
+from inward.methods.draws import own_draws
 from inward.methods.explained import Explained, Of, Target, explained, of_point
 from inward.methods.places import map_for
 from inward.network.network import Network
@@ -19,6 +20,7 @@ from inward.results import Attribution
 from inward.types import Images
 
 
+@own_draws
 def score_cam(
     net: Network,
     images: Images,

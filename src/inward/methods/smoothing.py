@@ -10,12 +10,14 @@ from torch import Tensor
 from inward.columns.paths import Cloud
 from inward.errors import CallError
 from inward.gradient import Sample, gradients
+from inward.methods.draws import own_draws
 from inward.methods.explained import Explained, Of, Target, explained, inside
 from inward.network.network import Network
 from inward.results import Attribution
 from inward.types import Images
 
 
+@own_draws
 def smoothgrad(
     net: Network,
     images: Images,
@@ -66,6 +68,7 @@ def smoothgrad(
     )
 
 
+@own_draws
 def vargrad(
     net: Network,
     images: Images,
@@ -115,6 +118,7 @@ def vargrad(
     )
 
 
+@own_draws
 def squaregrad(
     net: Network,
     images: Images,

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from inward.columns.constraints import Ball
 from inward.errors import CallError
-from inward.methods.attacked import Classes, attacked, own_draws
+from inward.methods.attacked import Classes, attacked
 from inward.methods.course import Course, OnProgress, counted
+from inward.methods.draws import own_draws
 from inward.methods.random_search import RandomSearch, run, stretched
 from inward.network.held import Window
 from inward.network.network import Network

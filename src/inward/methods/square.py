@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from inward.errors import CallError
-from inward.methods.attacked import Classes, Norm, attacked, own_draws
+from inward.methods.attacked import Classes, Norm, attacked
 from inward.methods.course import Course, OnProgress, ball_of, counted, radius, two_norms
+from inward.methods.draws import own_draws
 from inward.methods.random_search import RandomSearch, run, stretched
 from inward.network.held import Window
 from inward.network.incremental import Interval

@@ -11,6 +11,7 @@ from torch import Tensor
 from inward.errors import CallError
 from inward.gradient import Sample, scores
 from inward.methods.baselines import Baseline, baselines
+from inward.methods.draws import own_draws
 from inward.methods.explained import Of, Target, explained, usual_of
 from inward.network.network import Network
 from inward.results import Attribution
@@ -19,6 +20,7 @@ from inward.types import Images
 _OWN = "segments"
 
 
+@own_draws
 def lime(
     net: Network,
     images: Images,

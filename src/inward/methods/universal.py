@@ -8,8 +8,9 @@ from torch import Tensor
 from inward.columns.constraints import Ball
 from inward.columns.objectives import wide
 from inward.errors import CallError
-from inward.methods.attacked import Attacked, Classes, Moved, Norm, P, attacked, own_draws
+from inward.methods.attacked import Attacked, Classes, Moved, Norm, P, attacked
 from inward.methods.course import OnProgress, ball_of, counted, radius, two_norms
+from inward.methods.draws import own_draws
 from inward.methods.levels import whole
 from inward.methods.looked import look
 from inward.methods.together import Passes

@@ -13,6 +13,7 @@ from inward.ascent import OnPass
 from inward.columns.objectives import Kind, Objective
 from inward.columns.spectrum import spectrum_of
 from inward.errors import CallError
+from inward.methods.draws import own_draws
 from inward.methods.recipe import Recipe, names_of, picture_seed, planned
 from inward.methods.rendering import Job, passes_kept, visualization
 from inward.network.network import Network
@@ -22,6 +23,7 @@ from inward.runs.record import record
 from inward.types import Size
 
 
+@own_draws
 def visualize(
     net: Network,
     addresses: str | Sequence[str] | Mapping[str, Objective],
