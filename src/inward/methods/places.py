@@ -18,7 +18,7 @@ from inward.network.attention import attentions, behind, keeps_features, only_re
 from inward.network.edit import redirect_relus
 from inward.network.graph import Graph, Point
 from inward.network.hooks import HookGraph
-from inward.network.modes import ordinary
+from inward.network.modes import drawing, ordinary
 from inward.network.network import Network, node_of
 from inward.types import Size
 
@@ -69,7 +69,8 @@ def _slopes(
     net: Network, graph: Graph | HookGraph, size: Size, ends: Sequence[str], nodes: Sequence[str]
 ) -> list[Tensor | None]:
     generator = torch.Generator().manual_seed(0)
-    with ordinary(net.device):
+    # Found once and kept: what a random network draws here must not be missing the second time.
+    with ordinary(net.device), drawing(0, net.device):
         image = torch.rand(1, net.preprocess.channels, *size, generator=generator).to(net.device).requires_grad_(True)
         values = graph.run(net.shown(image), [*ends, *nodes])
         weighted = [(v * torch.randn(v.shape, generator=generator).to(v)).sum() for v in values[: len(ends)]]
