@@ -57,6 +57,7 @@ INTERFACES = {
     "cli",
     "commands",
     "options",
+    "asked",
     "atlas_command",
     "attack_command",
     "explain_command",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from helpers import inward
 from inward import CallError, Network, load, pgd
-from inward.commands import model_and_things
+from inward.asked import model_and_things
 from inward.nets.trained import load_trained, shipped, shipped_card
 from inward.network.load import DEFAULT, TWINS, is_network
 from tests.trained import data_folder
@@ -113,13 +114,25 @@ def test_words_without_a_network(tmp_path: Path) -> None:
     (run / "weights.safetensors").touch()
     picture, folder = str(tmp_path / "cat.jpg"), str(tmp_path / "pictures")
     # Also a picture that is not there, so that its own error is told.
-    assert model_and_things(picture, (), "images") == (DEFAULT, (picture,))
-    assert model_and_things(folder, (picture,), "images") == (DEFAULT, (folder, picture))
-    assert model_and_things(str(run), (picture,), "images") == (str(run), (picture,))
-    assert model_and_things("torchvision/alexnet", (picture,), "images") == ("torchvision/alexnet", (picture,))
-    assert model_and_things("stage3/5", ("class:church",), "addresses") == (DEFAULT, ("stage3/5", "class:church"))
-    assert model_and_things("inward/robust", ("stage3/5",), "addresses") == ("inward/robust", ("stage3/5",))
-    assert model_and_things(None, (), "images") == (DEFAULT, ())
+    assert model_and_things(picture, (), "images", "nothing") == (DEFAULT, (picture,))
+    assert model_and_things(folder, (picture,), "images", "nothing") == (DEFAULT, (folder, picture))
+    assert model_and_things(str(run), (picture,), "images", "nothing") == (str(run), (picture,))
+    assert model_and_things("torchvision/alexnet", (picture,), "images", "nothing") == (
+        "torchvision/alexnet",
+        (picture,),
+    )
+    assert model_and_things("stage3/5", ("class:church",), "addresses", "nothing") == (
+        DEFAULT,
+        ("stage3/5", "class:church"),
+    )
+    assert model_and_things("inward/robust", ("stage3/5",), "addresses", "nothing") == ("inward/robust", ("stage3/5",))
+    for first in (None, "torchvision/alexnet"):
+        with pytest.raises(CallError, match=r"^nothing; name one or more pictures, or a folder of them$"):
+            model_and_things(first, (), "images", "nothing")
+    with pytest.raises(CallError, match=r"^'nowhere/' is no network, no picture and no folder, and nothing; name"):
+        model_and_things("nowhere/", (), "images", "nothing")
+    with pytest.raises(CallError, match="the network is called inward/robust"):
+        model_and_things("robust", (picture,), "images", "nothing")
 
 
 def test_commands_without_a_network(nets: dict[str, Network], tmp_path: Path, single_thread: Any) -> None:
@@ -155,6 +168,9 @@ def test_a_tree_of_some_levels() -> None:
     folded = [int(line.partition("+ ")[2].split()[0]) for line in two.splitlines() if "+ " in line]
     assert len(folded) == 8
     assert len(two.splitlines()) + sum(folded) == len(whole.splitlines())
+    # Neither is cut off in a pipe, and data is folded alike.
+    assert "37.7M multiply-adds  + 18 points inside" in one
+    assert len(json.loads(inward("show", "--depth", "1", "--json").out)) == 10
     assert inward("show", "--depth", "0").err == "inward: a tree has 1 level or more, not 0\n"
 
 

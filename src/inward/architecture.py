@@ -13,10 +13,16 @@ from inward.network.graph import Point
 from inward.network.network import Network
 
 
-def points_table(net: Network) -> list[dict[str, Any]]:
+def points_table(net: Network, depth: int | None = None) -> list[dict[str, Any]]:
     """Every point as plain data: name, kind, shape (for a batch of one), layout, parameters,
     multiply-adds, module, source line, and a note where something is unusual.
+
+    Args:
+        depth: how many levels are listed; all by default.
+
+    Raises CallError for a depth below 1.
     """
+    _check_depth(depth)
     return [
         {
             "name": p.name,
@@ -31,7 +37,13 @@ def points_table(net: Network) -> list[dict[str, Any]]:
             "note": p.note,
         }
         for p in net.points.values()
+        if depth is None or p.name.count(".") < depth
     ]
+
+
+def _check_depth(depth: int | None) -> None:
+    if depth is not None and depth < 1:
+        raise CallError(f"a tree has 1 level or more, not {depth}")
 
 
 def totals(net: Network) -> dict[str, int]:
@@ -57,8 +69,7 @@ def tree(net: Network, depth: int | None = None) -> Tree:
 
     Raises CallError for a depth below 1.
     """
-    if depth is not None and depth < 1:
-        raise CallError(f"a tree has 1 level or more, not {depth}")
+    _check_depth(depth)
     whole = totals(net)
     height, width = net.size
     head = Text.assemble(

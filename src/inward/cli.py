@@ -15,7 +15,8 @@ from rich.padding import Padding
 from rich.text import Text
 
 from inward import architecture
-from inward.commands import MODEL, command, examples, families, model_and_things, usage
+from inward.asked import model_and_things
+from inward.commands import MODEL, command, examples, families, usage
 from inward.errors import CallError, InwardError, InwardWarning
 from inward.evaluate_command import app as evaluation
 from inward.methods.predict import Prediction, predict
@@ -66,9 +67,13 @@ def show(
     """
     net = shared.network(model, weights=None if _carries_weights(model) else "random")
     if as_json:
-        print(json.dumps(architecture.points_table(net), indent=1))
+        print(json.dumps(architecture.points_table(net, depth), indent=1))
     else:
-        Console(soft_wrap=True).print(architecture.tree(net, depth))
+        tree = architecture.tree(net, depth)
+        console = Console()
+        # As wide as its lines: a terminal wraps what is too long, and rich would cut it off.
+        console.width = max(console.width, console.measure(tree, options=console.options.update(width=10_000)).maximum)
+        console.print(tree)
     return 0
 
 
@@ -91,9 +96,7 @@ def predict_command(
         as_json: print one JSON object a line instead: {"file", "top": [{"class", "label", "probability"}]}.
         shared: how the network is made.
     """
-    model, image = model_and_things(model, image, "images")
-    if not image:
-        raise CallError("there is nothing to predict; name one or more pictures, or a folder of them")
+    model, image = model_and_things(model, image, "images", "there is nothing to predict")
     files = find(image)
     net = shared.network(model)
     with progress_bar() as bar:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 from cyclopts import Group, Parameter
 from docstring_parser import parse as parse_docstring
 
+from inward.asked import WHAT, model_and_things
 from inward.atlas_command import atlas_options, run_atlas
 from inward.attack_command import attack_options, check_steps, searching
 from inward.columns.objectives import Objective
@@ -19,9 +20,8 @@ from inward.explain_command import explain_options, run_all, run_one
 from inward.methods.method import Method
 from inward.methods.table import TABLE
 from inward.network.address import nearest
-from inward.network.load import DEFAULT, is_network
+from inward.network.load import DEFAULT
 from inward.options import Shared, as_number, as_whole
-from inward.pictures import SUFFIXES
 from inward.results import Attribution, Perturbation
 
 _METHOD = Group("Method", sort_key=10)
@@ -33,10 +33,12 @@ _SEVERAL = {"baseline", "references"}
 ALL = "all"
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "show": (
+        "inward show inward/robust",
         "inward show torchvision/resnet50 --depth 2",
         "inward show torchvision/resnet50 --size 160 256 --json",
     ),
     "predict": (
+        "inward predict cat.jpg",
         "inward predict torchvision/resnet50 cat.jpg",
         "inward predict torchvision/resnet50 photographs/ --json > answers.jsonl",
     ),
@@ -87,10 +89,10 @@ def command(family: str) -> Callable[..., int]:
         bound = signature.bind(*given, **set_options)
         bound.apply_defaults()
         options = bound.arguments
-        options["model"], options["things"] = model_and_things(options["model"], options["things"], rows[0].takes)
         chosen = _rows(rows, options["method"])
-        if not options["things"]:
-            raise CallError(f"there is nothing to {family}; name {_WHAT[rows[0].takes]}")
+        options["model"], options["things"] = model_and_things(
+            options["model"], options["things"], rows[0].takes, f"there is nothing to {family}"
+        )
         own = [(row, _chosen(row, chosen, rows, options, set(set_options))) for row in chosen]
         if family == "attack":
             check_steps(own[0][1])
@@ -105,26 +107,6 @@ def command(family: str) -> Callable[..., int]:
     run.__signature__ = signature  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()} | {"return": int}
     return run
-
-
-def model_and_things(first: str | None, others: Sequence[str], takes: str) -> tuple[str, tuple[str, ...]]:
-    """The network and what it is asked about; where the first word is no network, the default one is asked."""
-    if first is None:
-        return DEFAULT, ()
-    is_thing = is_file(first) if takes == "images" else not is_network(first)
-    return (DEFAULT, (first, *others)) if is_thing else (first, tuple(others))
-
-
-def is_file(word: str) -> bool:
-    """Whether a word names a picture or a folder of pictures, and no network; also one that is not there."""
-    path = Path(word)
-    return bool(word) and not is_network(word) and (path.exists() or path.suffix.lower() in SUFFIXES)
-
-
-_WHAT = {
-    "images": "one or more pictures, or a folder of them",
-    "addresses": "one or more units, such as mixed4a/97, mixed4a/0:64 or mixed4a/*",
-}
 
 
 def _rows(rows: list[Method], name: str) -> list[Method]:
@@ -171,7 +153,7 @@ def _parameters(rows: list[Method]) -> list[inspect.Parameter]:
         kind(
             "things",
             kind.VAR_POSITIONAL,
-            annotation=Annotated[str, Parameter(name=thing, help=_WHAT[rows[0].takes].capitalize() + ".")],
+            annotation=Annotated[str, Parameter(name=thing, help=WHAT[rows[0].takes].capitalize() + ".")],
         ),
         kind(
             "method",

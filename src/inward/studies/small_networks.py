@@ -75,7 +75,10 @@ def _check_shape(data: Dataset) -> None:
     if height != width:
         raise CallError(f"the pictures of {data.name} are {height} x {width}; networks here are trained on square ones")
     if len(data.classes) < 2:
-        raise CallError(f"{data.name} has one class; a network is trained to tell two or more apart")
+        raise CallError(
+            f"{data.name} has one class, and a network is trained to tell two or more apart; of pictures, put those of "
+            "each class into a folder"
+        )
 
 
 def _normalization(data: Dataset) -> tuple[list[float], list[float]]:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from inward.errors import numbered
+
 CARD, PAGE = "card.json", "card.md"
 
 
@@ -39,9 +41,13 @@ def _summary(card: Mapping[str, Any]) -> str:
     ball = "" if recipe["adversarial"] == "none" else f", eps {recipe['eps']:.4g} ({recipe['ball']})"
     return (
         f"A {recipe['net']} with {card['parameters']:,} parameters, trained {how}{ball} on {recipe['data']} at "
-        f"{recipe['size']} pixels, for {recipe['epochs']} epochs in {card['seconds'] / 60:.0f} minutes. "
+        f"{recipe['size']} pixels, for {numbered(recipe['epochs'], 'epoch')} in {_time(card['seconds'])}. "
         f"Classes: {', '.join(card['classes'])}."
     )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
 
 
 def _table(rows: Mapping[str, Any], heads: Sequence[str]) -> list[str]:

@@ -28,7 +28,8 @@ class Checkpoint:
         told = read_json(folder / RECIPE)
         if told is not None:
             other = [k for k, v in json.loads(recipe.as_json()).items() if told.get(k) != v]
-            if other:
+            # Of one that was stopped before anything was kept, nothing is lost.
+            if other and any(path.name != RECIPE for path in folder.iterdir()):
                 was = told.get(other[0])
                 raise CallError(f"{folder} holds a run with {other[0]} {was}; give another --out, or remove the folder")
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
