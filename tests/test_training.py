@@ -243,6 +243,11 @@ def test_a_folder_of_another_recipe(tmp_path: Path) -> None:
     run(replace(SMALL, epochs=1), tmp_path / "run")
     with pytest.raises(CallError, match="holds a run with epochs 1; give another --out, or remove the folder"):
         run(SMALL, tmp_path / "run")
+    # Of one that was stopped before it kept anything, nothing would be lost.
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "recipe.json").write_bytes(replace(SMALL, epochs=7).as_json().encode())
+    run(replace(SMALL, epochs=1), tmp_path / "begun")
+    assert json.loads((tmp_path / "begun" / "recipe.json").read_text())["epochs"] == 1
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("x")
     with pytest.raises(CallError, match="exists and is no run"):
