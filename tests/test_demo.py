@@ -92,8 +92,8 @@ def test_smallest_changes_are_told_as_they_are(folder: Path, html: str) -> None:
                 eps = float(row[column].partition(" of 255")[0]) / 255
                 image = read(file, net)
                 # The table has two digits.
-                assert bool(pgd(net, image, eps=eps * 1.06, eight_bit=False).success[0])
-                assert not bool(pgd(net, image, eps=eps / 10, eight_bit=False).success[0])
+                assert bool(pgd(net, image, eps=eps * 1.06, loss="margin", eight_bit=False).success[0])
+                assert not bool(pgd(net, image, eps=eps / 10, loss="margin", eight_bit=False).success[0])
 
 
 def test_answers_are_the_networks(folder: Path, html: str) -> None:
