@@ -258,10 +258,10 @@ def _attacks(asked: _Asked) -> draw.Section:
         "Where they are fragile",
         "The same attack on both: projected gradient descent on the lead of any other class, all of 40 steps, no value "
         "changed by more than 4 levels of 255. Differences are enlarged as is said below each. The table has the "
-        f"smallest change at which the same attack succeeds, looked for up to {_levels(_WIDE)}; below one level, which no 8-bit picture can hold, it is "
-        "judged unrounded.\n\nOf a picture that shows none of the ten kinds both networks are unsure, and what is "
-        "unsure is easily moved. On pictures of the ten kinds the robust one withstands this attack as often as the "
-        "table at the top says.",
+        f"smallest change at which the same attack succeeds, looked for up to {_levels(_WIDE)}; below one level, which "
+        "no 8-bit picture can hold, it is judged unrounded.\n\nOf a picture that shows none of the ten kinds both "
+        "networks are unsure, and what is unsure is easily moved. On pictures of the ten kinds the robust one "
+        "withstands as often as the table at the top says.",
         figures=tuple(_attack(asked, i, found) for i in range(len(asked.names))),
         table=tuple(rows),
     )
