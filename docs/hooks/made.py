@@ -79,6 +79,19 @@ def trained() -> str:
     return "\n".join(rows)
 
 
+def activations() -> str:
+    """Means over the seeds of networks that `inward study activations-table` trained and attacked."""
+    columns = ("clean", "fgsm", "pgd-40", "autoattack", "square", "transfer")
+    kinds: dict[str, list[dict[str, float]]] = {}
+    for one in json.loads((RESULTS / "activations.json").read_text(encoding="utf-8")):
+        kinds.setdefault(one["activation"], []).append(one)
+    rows = [f"| activation | networks | {' | '.join(columns)} |", f"|{' --- |' * (len(columns) + 2)}"]
+    for name, seeds in kinds.items():
+        means = (f"{sum(one[column] for one in seeds) / len(seeds):.1%}" for column in columns)
+        rows.append(f"| {name} | {len(seeds)} | {' | '.join(means)} |")
+    return "\n".join(rows)
+
+
 def twins() -> str:
     """What the two networks that come with inward do, as their cards have it."""
     cards = {name: shipped_card(name) for name in TWINS}
@@ -107,7 +120,9 @@ def figure(picture: str, caption: str) -> str:
     return f"<figure markdown>\n![{caption}]({picture})\n<figcaption>{caption}</figcaption>\n</figure>"
 
 
-MADE: dict[str, Callable[[], str]] = {f.__name__: f for f in (commands, methods, ratios, trained, twins, channels)}
+MADE: dict[str, Callable[[], str]] = {
+    f.__name__: f for f in (activations, commands, methods, ratios, trained, twins, channels)
+}
 
 
 def mathml(formula: str) -> str:
