@@ -96,6 +96,13 @@ def test_smallest_changes_are_told_as_they_are(folder: Path, html: str) -> None:
                 assert not bool(pgd(net, image, eps=eps / 10, loss="margin", eight_bit=False).success[0])
 
 
+def test_pictures_are_of_the_attack_that_the_page_tells(folder: Path) -> None:
+    for name in ("normal", "robust"):
+        told = json.loads((folder / f"{name}-attack" / "manifest.json").read_text())["parameters"]
+        assert (told["steps"], told["loss"], told["stop"]) == (40, "margin", False)
+        assert told["eps"] == pytest.approx(4 / 255)
+
+
 def test_answers_are_the_networks(folder: Path, html: str) -> None:
     told = json.loads((folder / "robust-attack" / "manifest.json").read_text())
     net = load("inward/robust", device="cpu")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
@@ -59,6 +60,14 @@ def totals(net: Network) -> dict[str, int]:
 def _outermost(name: str, points: dict[str, Point]) -> bool:
     parts = name.split(".")
     return not any(".".join(parts[:depth]) in points for depth in range(1, len(parts)))
+
+
+def show(console: Console, net: Network, depth: int | None = None) -> None:
+    """Prints the tree in whole lines: a terminal wraps what is too long, and rich would cut it off."""
+    drawn = tree(net, depth)
+    wide = console.measure(drawn, options=console.options.update(width=10_000)).maximum
+    console.width = max(console.width, wide)
+    console.print(drawn)
 
 
 def tree(net: Network, depth: int | None = None) -> Tree:

@@ -69,11 +69,7 @@ def show(
     if as_json:
         print(json.dumps(architecture.points_table(net, depth), indent=1))
     else:
-        tree = architecture.tree(net, depth)
-        console = Console()
-        # As wide as its lines: a terminal wraps what is too long, and rich would cut it off.
-        console.width = max(console.width, console.measure(tree, options=console.options.update(width=10_000)).maximum)
-        console.print(tree)
+        architecture.show(Console(), net, depth)
     return 0
 
 

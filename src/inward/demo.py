@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 from rich.console import Console
@@ -32,7 +33,7 @@ from inward.nets.trained import shipped_card
 from inward.network.load import TWINS, load
 from inward.network.network import Network
 from inward.pictures import read
-from inward.results import Attribution, Perturbation
+from inward.results import Attribution, Perturbation, Visualization
 from inward.types import Images
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
@@ -40,6 +41,7 @@ _STAGES = ("stage1", "stage2", "stage3", "stage4")
 # Units of a stage, at equal distances.
 _UNITS = 8
 _STEPS = 160
+T = TypeVar("T")
 _TILE, _MOST = 192, 8
 _EPS, _WIDE = 4 / 255, 32 / 255
 # Label smoothing flattens the cross-entropy of the normal network, so that climbing it leads nowhere.
@@ -57,6 +59,14 @@ class _Asked:
     out: Path
     seed: int
     answers: dict[str, list[list[Prediction]]] = field(default_factory=dict)
+
+    def of_both(self, look: Callable[[Network, Images], T]) -> dict[str, T]:
+        """What each network makes of the pictures, by its name."""
+        return {name: look(net, self.images.to(net.device)) for name, net in self.nets.items()}
+
+    def pictured(self, addresses: Sequence[str]) -> dict[str, Visualization]:
+        """What units of each network look for."""
+        return self.of_both(lambda net, _: visualize(net, addresses, steps=_STEPS, seed=self.seed))
 
     def captioned(self, name: str, number: int) -> str:
         """The answer of a network to a picture."""
@@ -94,7 +104,7 @@ def run(out: Path, files: Sequence[Path] = (), *, seed: int = 0, bar: Progress) 
     nets = {name: load(f"inward/{name}") for name in TWINS}
     images, names = _photographs(nets["normal"], files, out)
     asked = _Asked(nets, images, names, out, seed)
-    asked.answers.update({name: predict(net, images.to(net.device)) for name, net in nets.items()})
+    asked.answers.update(asked.of_both(predict))
     sections = []
     for doing, section in _SECTIONS.items():
         bar.update(task, description=doing)
@@ -127,7 +137,7 @@ def _networks(asked: _Asked) -> draw.Section:
         rows.append((what, *(f"{cards[name]['figures']['accuracy'][i]['accuracy']:.1%}" for name in TWINS)))
     net = asked.nets["normal"]
     text = io.StringIO()
-    Console(file=text, width=100, soft_wrap=True).print(architecture.tree(net, depth=2))
+    architecture.show(Console(file=text), net, depth=2)
     classes = list(net.labels or ())
     return draw.Section(
         "Two networks of one build",
@@ -162,7 +172,7 @@ def _units(asked: _Asked) -> draw.Section:
     for stage in _STAGES:
         count = asked.nets["normal"].points[stage].units or 1
         addresses = [f"{stage}/{k}" for k in range(0, count, max(1, count // _UNITS))][:_UNITS]
-        found = {name: visualize(net, addresses, steps=_STEPS, seed=asked.seed) for name, net in asked.nets.items()}
+        found = asked.pictured(addresses)
         pictures = [draw.to_picture(image) for one in found.values() for image in one.images]
         captions = [f"{name} {unit}" for name in found for unit in addresses]
         shown = draw.grid(pictures, columns=len(addresses), captions=captions)
@@ -182,7 +192,7 @@ def _units(asked: _Asked) -> draw.Section:
 def _classes(asked: _Asked) -> draw.Section:
     labels = asked.nets["normal"].labels or ()
     addresses = [f"class:{k}" for k in range(len(labels))]
-    found = {name: visualize(net, addresses, steps=_STEPS, seed=asked.seed) for name, net in asked.nets.items()}
+    found = asked.pictured(addresses)
     figures = []
     for half in (range(len(labels))[:5], range(len(labels))[5:]):
         pictures = [_tile(found[name].images[k]) for name in asked.nets for k in half]
@@ -200,10 +210,8 @@ def _classes(asked: _Asked) -> draw.Section:
 
 
 def _reasons(asked: _Asked) -> draw.Section:
-    slopes = {name: saliency(net, asked.images.to(net.device)) for name, net in asked.nets.items()}
-    shares = {
-        name: integrated_gradients(net, asked.images.to(net.device), tolerance=0.05) for name, net in asked.nets.items()
-    }
+    slopes = asked.of_both(saliency)
+    shares = asked.of_both(partial(integrated_gradients, tolerance=0.05))
     for kind, found in (("saliency", slopes), ("integrated-gradients", shares)):
         for name, one in found.items():
             one[0].save(asked.out / f"{name}-{kind}")
@@ -244,11 +252,9 @@ def _enlarged(picture: Image.Image) -> Image.Image:
 
 
 def _attacks(asked: _Asked) -> draw.Section:
-    found = {name: pgd(net, asked.images.to(net.device), eps=_EPS, seed=asked.seed) for name, net in asked.nets.items()}
-    near = {
-        name: smallest_eps(net, asked.images.to(net.device), partial(pgd, loss=_LOSS, seed=asked.seed), most=_WIDE)
-        for name, net in asked.nets.items()
-    }
+    attack = partial(pgd, loss=_LOSS, seed=asked.seed)
+    found = asked.of_both(partial(attack, eps=_EPS, stop=False))
+    near = asked.of_both(partial(smallest_eps, attack=attack, most=_WIDE))
     for name, one in found.items():
         one[0].save(asked.out / f"{name}-attack")
     rows = [("picture", *(f"{name}: smallest change that fools it" for name in TWINS))]
