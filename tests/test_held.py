@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from helpers import network
 from inward import InwardError, Network
 from inward.network import held
-from inward.network.held import Held, Window
+from inward.network.held import Changes, Held
 from inward.network.lean import lean
 from same import images, seeded, untouched
 from test_incremental import SIZE, branches
@@ -45,18 +45,13 @@ def some(count: int, share: float, generator: torch.Generator) -> Tensor:
     return (torch.rand(count, generator=generator) < share).nonzero()[:, 0]
 
 
-@pytest.mark.parametrize(("bias", "last"), [(True, False), (False, False), (True, True), (False, True)])
+@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("share", [0.6, 1.0])
-def test_a_linear_layer_behind_the_map_is_told_of_changes(share: float, bias: bool, last: bool) -> None:
+def test_a_linear_layer_behind_the_map(share: float, bias: bool) -> None:
     """Also on the graph of loops, where its weights lie with the channels last."""
     net = network(seeded(lambda: Flattened(bias)).double(), SIZE)
-    net = lean(net, SIZE, half=False) if last else net
-    batch = Held(net, "class", images(2, 3, *SIZE, dtype=torch.float64))
-    way = batch._way((1, 4), (2, 4))
-    assert way is not None
-    assert way.head is not None
-    assert way.head.last is last
-    a_hundred_changes(net, share)
+    for each in (net, lean(net, SIZE, half=False)):
+        a_hundred_changes(each, share)
 
 
 @pytest.mark.parametrize("share", [0.6, 1.0])
@@ -64,26 +59,45 @@ def test_a_hundred_changes_are_those_of_whole_images(net: Network, share: float)
     a_hundred_changes(net, share)
 
 
+def drawn(count: int, share: float, extent: tuple[int, int], generator: torch.Generator) -> Changes:
+    """Up to three changes of each image, of windows anywhere."""
+    owners = torch.cat([some(count, share, generator) for _ in range(3)]).sort().values
+    tops, lefts = (
+        torch.randint(n - e + 1, (len(owners),), generator=generator) for n, e in zip(SIZE, extent, strict=True)
+    )
+    values = torch.rand(len(owners), 3, *extent, generator=generator, dtype=torch.float64)
+    return Changes(values, owners, tops, lefts)
+
+
+def shown(changes: Changes, whole: Tensor) -> Tensor:
+    """The changed images, one by one."""
+    found = whole[changes.owners].clone()
+    for one, values, top, left in zip(found, changes.values, changes.tops, changes.lefts, strict=True):
+        one[:, top : top + values.shape[1], left : left + values.shape[2]] = values
+    return found
+
+
 def a_hundred_changes(net: Network, share: float) -> None:
     """Some are looked at, some of these kept, and some images leave: in float64 to 1e-12, for values of about 1."""
     generator = torch.Generator().manual_seed(0)
     whole = images(6, 3, *SIZE, dtype=torch.float64)
-    batch, on_crops = Held(net, "class", whole), 0
+    batch, on_crops, extent = Held(net, "class", whole), 0, SIZE
     for turn in range(100):
-        extent = SIZE if turn % 40 == 9 else tuple(int(n) for n in torch.randint(1, 9, (2,), generator=generator))
-        top, left = (int(torch.randint(n - e + 1, (), generator=generator)) for n, e in zip(SIZE, extent, strict=True))
-        values = torch.rand(len(whole), 3, *extent, generator=generator, dtype=torch.float64)
-        window = Window(values, (top, top + extent[0]), (left, left + extent[1]))
-        among = some(len(whole), share, generator)
-        if len(among) == 0:
+        # Now and then another extent; what is held is that of the images then.
+        if turn % 4 == 0:
+            extent = SIZE if turn % 40 == 8 else tuple(int(n) for n in torch.randint(1, 9, (2,), generator=generator))
+        changes = drawn(len(whole), share, extent, generator)
+        if len(changes.owners) == 0:
             continue
-        found, expected = batch.look(window, among), window.onto(whole)
-        torch.testing.assert_close(found, net(expected[among]), rtol=0, atol=1e-12)
-        on_crops += batch._last().way is not None
-        kept = some(len(among), 0.4, generator)
-        assert torch.equal(batch.changed(kept), expected[among[kept]])
+        found, expected = batch.look(changes), shown(changes, whole)
+        torch.testing.assert_close(found, net(expected), rtol=0, atol=1e-12)
+        on_crops += batch.plan(extent) is not None
+        # One of each image at most.
+        first = torch.tensor([i for i, o in enumerate(changes.owners) if o not in changes.owners[:i]])
+        kept = first[some(len(first), 0.6, generator)]
+        assert torch.equal(batch.changed(kept), expected[kept])
         batch.keep(kept)
-        whole = whole.index_copy(0, among[kept], expected[among[kept]])
+        whole = whole.index_copy(0, changes.owners[kept], expected[kept])
         assert torch.equal(batch.images, whole)
         if turn in (30, 60):
             stay = torch.arange(len(whole)) != 1
@@ -96,10 +110,15 @@ def a_hundred_changes(net: Network, share: float) -> None:
 def test_what_needs_every_pixel_at_once_is_run_whole() -> None:
     net = network(seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 5 * 4, 4))).double(), (5, 4))
     x = images(3, 3, 5, 4, dtype=torch.float64)
-    batch, window = Held(net, "class", x), Window(torch.zeros(3, 3, 2, 2, dtype=torch.float64), (1, 3), (2, 4))
-    found = batch.look(window, torch.arange(3))
-    assert batch._last().way is None
-    torch.testing.assert_close(found, net(window.onto(x)), rtol=0, atol=1e-12)
+    zeros = torch.zeros(3, 3, 2, 2, dtype=torch.float64)
+    batch, changes = Held(net, "class", x), Changes(zeros, torch.arange(3), torch.tensor([1, 0, 3]), torch.arange(3))
+    assert batch.plan((2, 2)) is None
+    torch.testing.assert_close(batch.look(changes), net(shown(changes, x)), rtol=0, atol=1e-12)
+
+
+def corner(count: int) -> Changes:
+    everyone = torch.arange(count)
+    return Changes(torch.zeros(count, 3, 4, 4, dtype=torch.float64), everyone, everyone * 0, everyone * 0 + 3)
 
 
 def test_nothing_else_is_touched(net: Network) -> None:
@@ -108,7 +127,7 @@ def test_nothing_else_is_touched(net: Network) -> None:
     own = network(module, SIZE)
     with untouched(module):
         batch = Held(own, "class", x)
-        batch.look(Window(torch.zeros(2, 3, 4, 4, dtype=torch.float64), (0, 4), (3, 7)), torch.arange(2))
+        batch.look(corner(2))
         batch.keep(torch.arange(2))
     assert torch.equal(x, before)
     assert not torch.equal(batch.images, before)

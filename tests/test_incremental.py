@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from helpers import network
 from inward import Network
 from inward.errors import InwardWarning
+from inward.network.beside import Windows
 from inward.network.crops import Lines
 from inward.network.incremental import Incremental, incremental
 from inward.network.lean import lean
@@ -73,6 +74,11 @@ def hidden(image: Tensor, windows: list[tuple[int, int]], rows: Any = ROWS, colu
     return found
 
 
+def places(windows: list[tuple[int, int]]) -> Windows:
+    """Of one image."""
+    return Windows(torch.zeros(len(windows), dtype=torch.long), *torch.tensor(windows).T)
+
+
 def gap(found: Tensor, expected: Tensor) -> float:
     assert found.shape == expected.shape
     assert expected.std() > 0
@@ -92,10 +98,10 @@ def test_equal_to_the_whole_at_every_point(net: Network) -> None:
         with torch.no_grad():
             (expected,) = net.run(pictures, [plan.at])
             clean = net.run(image, [plan.at])[0]
-            found = plan.beside(image).changed(pictures, ALL)
+            found = plan.beside(image).changed(pictures, places(ALL))
             # Sums in another order, in float64: 3e-16 measured.
             assert gap(found, expected) < 1e-13, plan.at
-            assert torch.equal(plan.beside(image).unchanged(), clean[0])
+            assert torch.equal(plan.beside(image).unchanged(), clean)
             assert not torch.equal(found[:1], clean)
             (after,) = net.run(pictures, ["class"], {name: found})
             assert gap(after, net.run(pictures, ["class"])[0]) < 1e-13
@@ -109,7 +115,7 @@ def test_in_the_form_of_the_module_too() -> None:
     plan = incremental(net, ["class"], SIZE, ROWS, COLUMNS, at="last")
     assert plan is not None
     expected = net.run(hidden(image, ALL), ["last"])[0]
-    assert gap(plan.beside(image).changed(hidden(image, ALL), ALL), expected) < 1e-13
+    assert gap(plan.beside(image).changed(hidden(image, ALL), places(ALL)), expected) < 1e-13
 
 
 @settings(deadline=None, max_examples=15)
@@ -128,7 +134,7 @@ def test_windows_of_any_place_and_extent(data: st.DataObject, net: Network) -> N
     image = images(1, 3, *SIZE, dtype=torch.float64)
     pictures = hidden(image, windows, rows, columns)
     expected = net.run(pictures, [plan.at])[0]
-    assert gap(plan.beside(image).changed(pictures, windows), expected) < 1e-13
+    assert gap(plan.beside(image).changed(pictures, places(windows)), expected) < 1e-13
 
 
 def test_crops_hold_what_changes_and_no_more(net: Network) -> None:
@@ -231,7 +237,7 @@ def test_goes_no_further_than_it_is_exact(make: Any, last: str | None) -> None:
     assert net.points[last].node in seen
     image = images(1, 3, *SIZE, dtype=torch.float64)
     expected = net.run(hidden(image, ALL), ["class"])[0]
-    given_at = {plan.at: plan.beside(image).changed(hidden(image, ALL), ALL)}
+    given_at = {plan.at: plan.beside(image).changed(hidden(image, ALL), places(ALL))}
     assert gap(net.run(hidden(image, ALL), ["class"], given_at)[0], expected) < 1e-13
     # What lies behind is not said to be known: neither what is added or pooled there, nor the mean.
     behind = [

@@ -78,15 +78,21 @@ def take(search: _Pixels, which: Tensor, candidates: Tensor) -> None:
     search.accept(which)
 
 
+def _images(search: _Pixels) -> Tensor:
+    """The best candidates with the next change."""
+    changes = search.candidates(0.3, 0).changes
+    return search.best.index_copy(0, changes.owners, changes.values)
+
+
 def test_every_query_moves_as_many_pixels_as_it_should(net: Network, x: Tensor) -> None:
     asked = attacked(net, x[:3], None, None, eight_bit_judge=True, eps=None, norm="linf")
     course = Course(asked, Ball(asked.images, 1.0, float("inf")), 10)
     search = _Pixels(course, torch.arange(3), torch.Generator().manual_seed(3), 12)
-    take(search, torch.arange(3), search.start().values)
+    take(search, torch.arange(3), search.start())
     seen = torch.zeros(63, dtype=torch.bool)
     for query in range(40):
         before, places = search.best, search.places
-        after = search.candidate(0.3).values
+        after = _images(search)
         for i in range(3):
             old, new = set(places[i].tolist()), set(search._new[i].tolist())
             assert len(new) == 12

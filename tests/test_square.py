@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -53,7 +54,10 @@ def go_on(run: Any, best: Tensor) -> None:
 
 
 def candidate(run: Any, share: float) -> Tensor:
-    return run.candidate(share).onto(run.best)
+    """The best candidates with the next change."""
+    run.draw([0], share)
+    changes = run.candidates(share, 0).changes
+    return run.best.index_copy(0, changes.owners, changes.onto(run.best))
 
 
 def test_the_schedule_is_the_paper_s() -> None:
@@ -88,7 +92,7 @@ def test_linf_squares_lie_at_the_ends_of_the_ball(sharp: Network, x: Tensor) -> 
     eps = 0.1
     run = run_of(_Linf, sharp, x, eps)
     low, high = (x - eps).clamp(0, 1), (x + eps).clamp(0, 1)
-    start = run.start().values
+    start = run.start()
     up = (start - high).abs() < 1e-12
     assert (up | ((start - low).abs() < 1e-12)).all()
     # Stripes: each column of a channel has one sign, the same for every image.
@@ -117,9 +121,9 @@ def test_l2_squares_pass_the_change_on(sharp: Network, x: Tensor, dtype: torch.d
     eps = 0.3
     middle = (0.5 + 0.2 * (x - 0.5)).to(dtype)
     run = run_of(_L2, network(conv_net().to(dtype), SIZE), middle, eps)
-    norms = (run.start().values - middle).flatten(1).norm(dim=1)
+    norms = (run.start() - middle).flatten(1).norm(dim=1)
     torch.testing.assert_close(norms, torch.full_like(norms, eps), rtol=1e-5, atol=0)
-    go_on(run, run.start().values)
+    go_on(run, run.start())
     for _ in range(10):
         before = run.best - middle
         after = candidate(run, 0.15) - middle
@@ -134,11 +138,11 @@ def test_an_l2_step_by_hand(sharp: Network, x: Tensor) -> None:
     """Algorithm 3 of the paper, channel by channel, with the same random numbers."""
     eps = 0.4
     run = run_of(_L2, sharp, x[:2], eps, seed=4)
-    go_on(run, run.start().values)
+    go_on(run, run.start())
     state = run.generator.get_state()
     found = candidate(run, 0.15)
     run.generator.set_state(state)
-    (rows, columns), (far_rows, far_columns) = (tuple(slice(*i) for i in run.place(3)) for _ in range(2))
+    (_, _, rows, columns), (_, _, far_rows, far_columns) = run._square(3), run._square(3)
     bump, signs = run.bumps(3), run.signs(3, 1, 1)
     for image in range(2):
         change = run.best[image] - x[image]
@@ -162,10 +166,12 @@ def test_a_linf_run_by_hand(sharp: Network, x: Tensor) -> None:
     found = square(sharp, x, eps=eps, queries=queries, eight_bit=False, seed=2)
     labels = sharp(x).argmax(1)
     run = run_of(_Linf, sharp, x, eps, seed=2)
-    candidates = []
-    for query in range(queries):
-        shares = share_at(query - 1, queries, 0.8)
-        candidates.append((run.place(run.side(shares)), run.signs(3, 1, 1)) if query else (None, run.signs(3, 1, 7)))
+    candidates: list[tuple[Any, Tensor]] = [(None, run.signs(3, 1, 7))]
+    for share, alike in itertools.groupby(share_at(query, queries, 0.8) for query in range(queries - 1)):
+        side, count = run.side(share), len(list(alike))
+        places = zip(*run.places(side, count), strict=True)
+        squares = [(slice(row, row + side), slice(column, column + side)) for row, column in places]
+        candidates += zip(squares, run.signs(count, 3, 1, 1), strict=True)
     for i in range(7):
         low, high = (x[i] - eps).clamp(0, 1), (x[i] + eps).clamp(0, 1)
         best, lead, leads = x[i], -math.inf, []
@@ -175,7 +181,7 @@ def test_a_linf_run_by_hand(sharp: Network, x: Tensor) -> None:
             if where is None:
                 new = ends
             else:
-                square_ = (slice(None), *(slice(*i) for i in where))
+                square_ = (slice(None), *where)
                 new[square_] = ends[square_]
             logits = sharp(new[None])[0]
             others = torch.cat([logits[: labels[i]], logits[labels[i] + 1 :]]).max()
@@ -273,11 +279,36 @@ def test_only_scores_are_asked_for_and_only_of_new_candidates(x: Tensor, monkeyp
     monkeypatch.setattr(torch.autograd, "grad", gradient)
     monkeypatch.setattr(Network, "run", watched)
     # Whole images: crops go another way.
-    monkeypatch.setattr("inward.network.held.Held._plan", lambda *_: None)
+    monkeypatch.setattr("inward.network.held.Held.plan", lambda *_: None)
     found = square(net, x[:, :1], eps=1e-4, queries=300, eight_bit=False)
     assert not found.success.any()
     assert found.steps.tolist() == [300] * 7
     assert 0.3 < sum(sizes) / 2100 < 0.8
+
+
+@pytest.mark.parametrize("target", [False, True])
+def test_looking_ahead_changes_nothing(
+    sharp: Network, x: Tensor, target: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One candidate after the other, and sixteen at once; images leave in between."""
+    monkeypatch.setattr("inward.network.held._OVERHEAD", 0)
+    options: dict[str, Any] = {"eps": 5 / 255, "queries": 150, "eight_bit": False}
+    options |= {"target": sharp(x).argsort(1)[:, -2]} if target else {}
+    looks, found = [], []
+    look = Held.look
+    monkeypatch.setattr(Held, "look", lambda held, changes: looks.append(changes) or look(held, changes))
+    for enough in (0, 1e15):
+        monkeypatch.setattr("inward.network.held._ENOUGH", enough)
+        found.append(square(sharp, x, **options))
+    one, many = found
+    asked = [len(changes.owners) for changes in looks]
+    assert max(asked) > 7
+    assert 4 * sum(each > 7 for each in asked) < len(asked)
+    assert 0 < one.success.sum() < 7
+    assert torch.equal(one.steps, many.steps)
+    assert torch.equal(one.success, many.success)
+    torch.testing.assert_close(one.history, many.history, rtol=1e-9, atol=1e-12, equal_nan=True)
+    torch.testing.assert_close(one.adversarial, many.adversarial, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

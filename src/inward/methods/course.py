@@ -35,9 +35,10 @@ class Course:
         self.net = lean(asked.net, asked.size, half=False)
         self.goal = Goal(asked, ball)
         self._last = asked.images.clone()
-        # Of every pass the images in it and their scores; searches by scores alone have thousands.
-        self._counted: list[tuple[Tensor, Scores]] = []
+        # Passes, the images in them and their scores; searches by scores alone have thousands.
+        self._counted: list[tuple[Tensor, Tensor, Scores]] = []
         self._passes, self._done, self._planned, self._on_progress = passes, 0, 0, on_progress
+        self._begun = self._rows = 0
         if stop:
             everyone = torch.arange(len(asked.images))
             self.goal.offer(asked.images, everyone, asked.logits)
@@ -49,15 +50,25 @@ class Course:
 
     def begin(self, passes: int) -> None:
         """A search of at most so many passes begins; the one before it may have ended early."""
-        self._done = self._planned
+        self._begun = self._planned
         self._planned += passes
+        self._done = self._begun
 
     def count(self, numbers: Tensor, scores: Scores) -> None:
-        """One pass over the images with these numbers, and their scores before (of queries: behind) it."""
-        self._counted.append((numbers, scores.detach().clone()))
-        self._done += 1
+        """One pass over the images with these numbers, and their scores before it."""
+        self.record(torch.zeros_like(numbers), numbers, scores.detach().clone())
+        self.advance(self._done - self._begun + 1)
+
+    def advance(self, passes: int) -> None:
+        """So many passes of this search are done."""
+        self._done = self._begun + passes
         if self._on_progress is not None:
             self._on_progress(self._done, self._passes)
+
+    def record(self, passes: Tensor, numbers: Tensor, scores: Scores) -> None:
+        """The scores of images with these numbers in these passes, from 0 on behind all that are recorded."""
+        self._counted.append((passes + self._rows, numbers, scores))
+        self._rows += int(passes.max()) + 1
 
     def offer(self, images: Images, numbers: Tensor, logits: Tensor) -> Tensor:
         """Judges candidates; gives which need no more work."""
@@ -76,12 +87,11 @@ class Course:
     def _told(self) -> tuple[Tensor, Tensor]:
         """How many passes each image was in, (N,), and its scores in each, (passes, N), NaN in those of others."""
         count, kept = len(self._last), torch.float64 if self._last.dtype == torch.float64 else torch.float32
-        history = torch.full((len(self._counted), count), math.nan, dtype=kept)
+        history = torch.full((self._rows, count), math.nan, dtype=kept)
         if not self._counted:
             return torch.zeros(count, dtype=torch.long), history
-        numbers = torch.cat([found for found, _ in self._counted])
-        passes = torch.arange(len(history)).repeat_interleave(torch.tensor([len(n) for n, _ in self._counted]))
-        history[passes, numbers] = torch.cat([scores for _, scores in self._counted]).to(history)
+        passes, numbers, scores = (torch.cat(parts) for parts in zip(*self._counted, strict=True))
+        history[passes, numbers] = scores.to(history)
         return torch.bincount(numbers, minlength=count), history
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,10 +16,14 @@ from inward.gradient import Sample, keys_of, scores
 from inward.methods.baselines import Baseline, baselines
 from inward.methods.draws import own_draws
 from inward.methods.explained import Explained, Of, Target, explained
-from inward.network.incremental import Incremental, Interval, Window, incremental
+from inward.network.beside import Windows
+from inward.network.incremental import Incremental, Interval, incremental
 from inward.network.network import Network
 from inward.results import Attribution
 from inward.types import Images, Scores, Size
+
+_Place: TypeAlias = tuple[int, int]
+"""The number of an interval of rows, and that of an interval of columns."""
 
 # The default window, as a share of the shorter side.
 _SHARE = 7
@@ -89,13 +94,13 @@ class _Grid:
     rows: tuple[Interval, ...]
     columns: tuple[Interval, ...]
 
-    def __iter__(self) -> Iterator[Window]:
+    def __iter__(self) -> Iterator[_Place]:
         return ((i, j) for i in range(len(self.rows)) for j in range(len(self.columns)))
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
 
-    def hide(self, image: Tensor, other: Tensor, place: Window) -> Tensor:
+    def hide(self, image: Tensor, other: Tensor, place: _Place) -> Tensor:
         """The image (C, H, W) with another in one window."""
         (top, bottom), (left, right) = self.rows[place[0]], self.columns[place[1]]
         hidden = image.clone()
@@ -138,10 +143,11 @@ def _samples(images: Images, hidden: Sequence[Images], grid: _Grid, plan: Increm
     """For each image, itself, and then for each baseline every window."""
     for owner, image in enumerate(images):
         beside = None if plan is None else plan.beside(image[None])
-        yield Sample(owner, image, given=None if beside is None else beside.unchanged())
+        yield Sample(owner, image, given=None if beside is None else beside.unchanged()[0])
         for baseline in hidden:
             for first in range(0, len(grid), _TOGETHER):
                 places = list(itertools.islice(grid, first, first + _TOGETHER))
                 pictures = [grid.hide(image, baseline[owner], place) for place in places]
-                known = [None] * len(places) if beside is None else beside.changed(torch.stack(pictures), places)
+                windows = Windows(torch.zeros(len(places), dtype=torch.long), *torch.tensor(places).T)
+                known = [None] * len(places) if beside is None else beside.changed(torch.stack(pictures), windows)
                 yield from (Sample(owner, p, given=k) for p, k in zip(pictures, known, strict=True))

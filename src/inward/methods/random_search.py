@@ -1,23 +1,41 @@
-"""Random search: candidates one after the other, kept where the scores say that they help. No gradient is asked for."""
+"""Random search: candidates one after the other, kept where the scores say that they help. No gradient is asked for.
+
+Where candidates do not hang on those before them, several of each image are looked at in one batch: of what they
+find, what comes first in each image counts, and that image's next ones are looked at again. So every image ends
+as if it had been asked one candidate at a time; images are then at different queries.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from inward.columns.objectives import Objective
 from inward.methods.course import Course
-from inward.network.held import Held, Window
+from inward.network.held import Changes, Held
 from inward.network.modes import ordinary
 from inward.network.trace import Trace
 from inward.types import Images, Logits
 
-# A candidate that changes at least this share of the images is looked at in all of them.
-_MOST = 0.4
+
+class Candidates(NamedTuple):
+    """What is to be looked at, in the order of the images and, in each, of the queries.
+
+    Attributes:
+        changes: only those that differ from what is best.
+        queries: which query each of the changes is, (M,).
+        behind: the query behind the last candidate of each image, (N,), differ or not.
+    """
+
+    changes: Changes
+    queries: Tensor
+    behind: Tensor
 
 
 def run(
@@ -33,11 +51,10 @@ def run(
         return
     search = kind(course, numbers, torch.Generator().manual_seed(seed))
     with ordinary(course.asked.images.device), torch.no_grad():
-        for asked in range(queries):
-            if len(search.numbers) == 0:
-                return
-            search.ask(search.start() if asked == 0 else search.candidate(share(asked - 1)))
-    course.keep(search.best, search.numbers)
+        search.ask(search.whole(search.start()))
+        for own, alike in itertools.groupby(range(1, queries), lambda query: share(query - 1)):
+            search.go(list(alike), own)
+    search.end(queries)
 
 
 def stretched(query: int, queries: int, bounds: Sequence[int]) -> int:
@@ -46,7 +63,7 @@ def stretched(query: int, queries: int, bounds: Sequence[int]) -> int:
 
 
 class RandomSearch(ABC):
-    """The state of one run, of the images that are in it: their best candidates, and the scores and logits of these.
+    """The state of one run, of the images that are in it: their best candidates and scores, and their next queries.
 
     All images see the same random numbers, so that none depends on the others.
     """
@@ -59,8 +76,10 @@ class RandomSearch(ABC):
         self.objective: Objective = asked.objective("margin" if asked.targets is None else "cross-entropy")
         self._narrow()
         self._held = Held(course.net, "class", self.images)
-        self._logits = asked.logits[numbers.to(self.device)]
         self.score = torch.full((len(numbers),), -math.inf, device=self.device)
+        self.next = torch.zeros(len(numbers), dtype=torch.long)
+        # Of images, the query at which they had a new score, and the score; the last one told is where they ended.
+        self._rises: list[tuple[Tensor, Tensor, Tensor]] = []
 
     @property
     def best(self) -> Images:
@@ -70,64 +89,104 @@ class RandomSearch(ABC):
     def _narrow(self) -> None:
         where = self.numbers.to(self.device)
         self.images, self.ball = self.course.asked.images[where], self.course.ball.select(where)
-        self._own = self.objective.select(self.numbers.tolist())
 
     @abstractmethod
-    def start(self) -> Window:
+    def start(self) -> Images:
         """The first candidates."""
 
     @abstractmethod
-    def candidate(self, share: float) -> Window:
-        """The best candidates with this share of what they changed drawn anew."""
+    def candidates(self, share: float, last: int) -> Candidates:
+        """The next candidates, with this share of what they changed drawn anew, none behind the query ``last``."""
+
+    def draw(self, queries: list[int], share: float) -> None:  # noqa: B027
+        """Draws for so many queries what does not hang on what is best."""
 
     def accept(self, which: Tensor) -> None:  # noqa: B027
         """Told of which images the last candidate is the best now."""
 
-    def whole(self, images: Images) -> Window:
-        """Other images."""
-        return Window(images, (0, images.shape[2]), (0, images.shape[3]))
+    def whole(self, images: Images) -> Candidates:
+        """Other images as the next candidates, of all at the same query."""
+        everyone = (images != self.best).flatten(1).any(1).nonzero()[:, 0]
+        changes = Changes.whole(images if len(everyone) == len(images) else images[everyone], everyone)
+        return Candidates(changes, self.next[everyone.cpu()], self.next + 1)
 
-    def ask(self, window: Window) -> None:
-        """Keeps what raises the scores; what fools the network is done."""
-        changed = (window.values != window.of(self.best)).flatten(1).any(1)
-        count, gone = int(changed.sum()), None
-        if count:
-            # To take some out of many costs more than to look at all.
-            every = count >= _MOST * len(changed)
-            among = torch.arange(len(changed), device=self.device) if every else changed.nonzero()[:, 0]
-            logits = self._held.look(window, among)
-            known = logits if every else self._logits.to(logits).index_copy(0, among, logits)
-            gone = self._offered(known, changed, among)
-            self._keep(known, changed, among)
-        self.course.count(self.numbers, self.score)
-        if gone is not None:
+    def go(self, queries: list[int], share: float) -> None:
+        """All queries of one share."""
+        self.draw(queries, share)
+        while len(self.numbers) and int(self.next.min()) <= queries[-1]:
+            self.ask(self.candidates(share, queries[-1]))
+
+    def ask(self, candidates: Candidates) -> None:
+        """Keeps what first raises the score of each image; what fools the network is done."""
+        changes, queries, behind = candidates
+        first = len(self._rises) == 0
+        self.next, gone = behind, None
+        if len(changes.owners):
+            logits = self._held.look(changes)
+            gone = self._decide(changes.owners, queries, logits)
+        if first:
+            self._rises.append((self.numbers, torch.zeros_like(self.numbers), self.score))
+        self.course.advance(int(self.next.min()))
+        if gone is not None and gone.any():
             self._leave(gone)
 
-    def _offered(self, logits: Logits, changed: Tensor, among: Tensor) -> Tensor | None:
-        """Which images need no more work, if any."""
-        fooled = self.course.asked.fooled(logits, self.numbers) & changed.cpu()
-        if not fooled.any():
+    def _decide(self, owners: Tensor, queries: Tensor, logits: Logits) -> Tensor | None:
+        """What becomes of changes by their logits; tells which images need no more work, if any."""
+        places = owners.cpu()
+        numbers = self.numbers[places]
+        scores = self.objective.select(numbers.tolist())(Trace(self.course.asked.net, self.best, {"class": logits}))
+        risen = (scores > self.score[owners]).cpu()
+        fooled = self.course.asked.fooled(logits, numbers)
+        told = (risen | fooled).nonzero()[:, 0]
+        if len(told) == 0:
             return None
-        tried = fooled.nonzero()[:, 0]
-        places = torch.searchsorted(among, tried.to(self.device))
-        done = self.course.offer(self._held.changed(places), self.numbers[tried], logits[tried.to(self.device)])
-        return fooled.index_put((tried,), done)
+        fresh = torch.ones(len(told), dtype=torch.bool)
+        fresh[1:] = places[told[1:]] != places[told[:-1]]
+        told = told[fresh]
+        self.next[places[told]] = queries[told] + 1
+        tried = told[fooled[told]]
+        gone = self._offered(tried, places[tried], logits)
+        self._keep(told[risen[told]], owners, queries, scores)
+        return gone
 
-    def _keep(self, logits: Logits, changed: Tensor, among: Tensor) -> None:
+    def _offered(self, tried: Tensor, places: Tensor, logits: Logits) -> Tensor | None:
+        if len(tried) == 0:
+            return None
+        on = tried.to(self.device)
+        done = self.course.offer(self._held.changed(on), self.numbers[places], logits[on])
+        return torch.zeros(len(self.numbers), dtype=torch.bool).index_put((places,), done)
+
+    def _keep(self, kept: Tensor, owners: Tensor, queries: Tensor, scores: Tensor) -> None:
         """What raised the scores."""
-        scores = self._own(Trace(self.course.asked.net, self.best, {"class": logits}))
-        kept = ((scores > self.score) & changed).nonzero()[:, 0]
         if len(kept) == 0:
             return
-        self._held.keep(torch.searchsorted(among, kept))
-        self.score = self.score.to(scores).index_copy(0, kept, scores[kept])
-        self._logits = self._logits.to(logits).index_copy(0, kept, logits[kept])
-        self.accept(kept)
+        on = kept.to(self.device)
+        self._held.keep(on)
+        which = owners[on]
+        self.score = self.score.to(scores).index_copy(0, which, scores[on])
+        self._rises.append((self.numbers[which.cpu()], queries[kept], scores[on]))
+        self.accept(which)
 
     def _leave(self, gone: Tensor) -> None:
-        if not gone.any():
-            return
         stay = (~gone).to(self.device)
-        self.numbers, self.score, self._logits = self.numbers[~gone], self.score[stay], self._logits[stay]
+        self._tell_end(gone, self.next[gone])
+        self.numbers, self.score, self.next = self.numbers[~gone], self.score[stay], self.next[~gone]
         self._held.select(stay)
         self._narrow()
+
+    def _tell_end(self, which: Tensor, query: Tensor) -> None:
+        numbers = self.numbers[which]
+        self._rises.append((numbers, query, torch.full((len(numbers),), math.nan, device=self.device)))
+
+    def end(self, queries: int) -> None:
+        """Tells the course what was found: of every image its score behind each query that it was in."""
+        self._tell_end(torch.ones(len(self.numbers), dtype=torch.bool), torch.full_like(self.numbers, queries))
+        self.course.keep(self.best, self.numbers)
+        numbers, at, scores = (torch.cat(parts) for parts in zip(*self._rises, strict=True))
+        order = (numbers * (queries + 1) + at).argsort(stable=True)
+        numbers, at, scores = numbers[order], at[order], scores[order.to(self.device)]
+        # Each score holds until the next one of that image; behind its last entry there is none.
+        lasts = torch.where(scores.isnan().cpu(), 0, at.roll(-1) - at)
+        before = (lasts.cumsum(0) - lasts).repeat_interleave(lasts)
+        passes = at.repeat_interleave(lasts) + torch.arange(len(before)) - before
+        self.course.record(passes, numbers.repeat_interleave(lasts), scores.repeat_interleave(lasts.to(self.device)))

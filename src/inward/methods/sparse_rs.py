@@ -12,8 +12,7 @@ from inward.errors import CallError
 from inward.methods.attacked import Classes, attacked
 from inward.methods.course import Course, OnProgress, counted
 from inward.methods.draws import own_draws
-from inward.methods.random_search import RandomSearch, run, stretched
-from inward.network.held import Window
+from inward.methods.random_search import Candidates, RandomSearch, run, stretched
 from inward.network.network import Network
 from inward.results import Perturbation
 from inward.types import Images
@@ -101,13 +100,13 @@ class _Pixels(RandomSearch):
         self.places = torch.zeros((len(numbers), pixels), dtype=torch.long, device=self.device)
         self._new = self.places
 
-    def start(self) -> Window:
+    def start(self) -> Images:
         """The same places and colors in all images."""
         drawn = torch.randperm(math.prod(self.images.shape[2:]), generator=self.generator)[: self.count]
         self._new = drawn.to(self.device).expand(len(self.images), -1)
-        return self.whole(self._painted(self.images, self._new))
+        return self._painted(self.images, self._new)
 
-    def candidate(self, share: float) -> Window:
+    def candidates(self, share: float, last: int) -> Candidates:
         moved = max(int(share * self.count), 1)
         total = math.prod(self.images.shape[2:])
         gone = torch.randperm(self.count, generator=self.generator)[:moved].to(self.device)

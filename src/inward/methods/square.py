@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,15 +13,16 @@ from inward.errors import CallError
 from inward.methods.attacked import Classes, Norm, attacked
 from inward.methods.course import Course, OnProgress, ball_of, counted, radius, two_norms
 from inward.methods.draws import own_draws
-from inward.methods.random_search import RandomSearch, run, stretched
-from inward.network.held import Window
-from inward.network.incremental import Interval
+from inward.methods.random_search import Candidates, RandomSearch, run, stretched
+from inward.network.held import Changes, cut
 from inward.network.network import Network
 from inward.results import Perturbation
 from inward.types import Images
 
 # After how many of 10000 queries the share of pixels is halved.
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+# How many squares of an image are looked at at once: what comes behind one that stays was looked at for nothing.
+_AHEAD = 16
 
 
 @own_draws
@@ -101,15 +103,24 @@ class _Squares(RandomSearch):
         height, width = self.images.shape[2:]
         return min(max(round(math.sqrt(share * height * width)), 1), height, width)
 
-    def place(self, side: int) -> tuple[Interval, Interval]:
-        """Where a square lies: the same for all images, so that none depends on the others."""
-        first = (int(torch.randint(n - side + 1, (), generator=self.generator)) for n in self.images.shape[2:])
-        rows, columns = ((at, at + side) for at in first)
+    def places(self, side: int, count: int) -> tuple[Tensor, Tensor]:
+        """The first row and column of so many squares: the same for all images, so that none depends on the others."""
+        rows, columns = (torch.randint(n - side + 1, (count,), generator=self.generator) for n in self.images.shape[2:])
         return rows, columns
 
     def signs(self, *shape: int) -> Tensor:
         """1 or -1."""
         return (torch.randint(2, shape, generator=self.generator) * 2 - 1).to(self.images)
+
+
+class _Drawn(NamedTuple):
+    """Squares of one side, from the query ``first`` on: their first rows and columns, (Q,), and signs (Q, C, 1, 1)."""
+
+    first: int
+    side: int
+    rows: Tensor
+    columns: Tensor
+    up: Tensor
 
 
 class _Linf(_Squares):
@@ -120,22 +131,37 @@ class _Linf(_Squares):
         far = 2 * self.course.ball.eps
         self.low, self.high = (self.ball.project(self.images + f).clamp(0, 1) for f in (-far, far))
 
-    def start(self) -> Window:
+    def start(self) -> Images:
         """Vertical stripes."""
         up = self.signs(self.images.shape[1], 1, self.images.shape[3]) > 0
-        return self.whole(torch.where(up, self.high, self.low))
+        return torch.where(up, self.high, self.low)
 
-    def candidate(self, share: float) -> Window:
-        rows, columns = self.place(self.side(share))
-        up = self.signs(self.images.shape[1], 1, 1) > 0
-        high, low = (end[:, :, slice(*rows), slice(*columns)] for end in (self.high, self.low))
-        return Window(torch.where(up, high, low), rows, columns)
+    def draw(self, queries: list[int], share: float) -> None:
+        side, count = self.side(share), len(queries)
+        places = self.places(side, count)
+        self._drawn = _Drawn(queries[0], side, *places, self.signs(count, self.images.shape[1], 1, 1) > 0)
+
+    def candidates(self, share: float, last: int) -> Candidates:
+        """As many of each image as make a look worth it."""
+        drawn = self._drawn
+        extent = (drawn.side, drawn.side)
+        ahead = min(max(self._held.enough(extent) // len(self.numbers), 1), _AHEAD)
+        queries = self.next[:, None] + torch.arange(ahead)
+        image, which = (queries <= last).nonzero(as_tuple=True)
+        query = queries[image, which]
+        number = query - drawn.first
+        at = [each.to(self.device) for each in (image, drawn.rows[number], drawn.columns[number])]
+        low, high, best = (cut(images, extent, *at) for images in (self.low, self.high, self.best))
+        values = torch.where(drawn.up[number].to(self.device), high, low)
+        new = (values != best).flatten(1).any(1).nonzero()[:, 0]
+        behind = (self.next + ahead).clamp_max(last + 1)
+        return Candidates(Changes(values, *at).select(new), query[new.cpu()], behind)
 
 
 class _L2(_Squares):
     """All of eps is always used: what a square receives, another one gives."""
 
-    def start(self) -> Window:
+    def start(self) -> Images:
         """A grid of bumps, five along the shorter side."""
         channels, height, width = self.images.shape[1:]
         side = max(min(height, width) // 5, 1)
@@ -146,21 +172,25 @@ class _L2(_Squares):
                 change[:, :, rows, columns] = self.bumps(side) * self.signs(channels, 1, 1)
         return self._full(change)
 
-    def candidate(self, share: float) -> Window:
+    def candidates(self, share: float, last: int) -> Candidates:
+        """One of each image, for it is made of what is best."""
         side = self._odd(self.side(share))
-        near, far = self.place(side), self.place(side)
-        (rows, columns), (far_rows, far_columns) = ((slice(*y), slice(*x)) for y, x in (near, far))
+        near, far = self._square(side), self._square(side)
         change = self.best - self.images
         channels = change.shape[1]
-        own = change[:, :, rows, columns].clone()
+        own = change[near].clone()
         unused = (float(self.course.ball.eps) ** 2 - _squares(change).sum(1, keepdim=True)).clamp_min(0)
         outside = change.clone()
-        outside[:, :, rows, columns] = 0
-        outside[:, :, far_rows, far_columns] = 0
+        outside[near] = 0
+        outside[far] = 0
         freed = _squares(change - outside)
         fresh = self.bumps(side) * self.signs(channels, 1, 1) + _unit(own)
-        outside[:, :, rows, columns] = _unit(fresh) * (freed + unused / channels).sqrt()
-        return self._full(outside)
+        outside[near] = _unit(fresh) * (freed + unused / channels).sqrt()
+        return self.whole(self._full(outside))
+
+    def _square(self, side: int) -> tuple[slice, ...]:
+        rows, columns = (int(first) for first in self.places(side, 1))
+        return slice(None), slice(None), slice(rows, rows + side), slice(columns, columns + side)
 
     def _odd(self, side: int) -> int:
         """The authors' squares have an odd side of 3 at least; small images have less room."""
@@ -173,10 +203,10 @@ class _L2(_Squares):
         found = bumps(side).to(self.images)
         return found.T if int(torch.randint(2, (), generator=self.generator)) else found
 
-    def _full(self, change: Images) -> Window:
+    def _full(self, change: Images) -> Images:
         """As long as eps, and then in [0, 1]."""
         norms = _squares(change).sum(1, keepdim=True).sqrt()
-        return self.whole((self.images + change / norms.clamp_min(1e-12) * float(self.course.ball.eps)).clamp(0, 1))
+        return (self.images + change / norms.clamp_min(1e-12) * float(self.course.ball.eps)).clamp(0, 1)
 
 
 def _squares(change: Images) -> Tensor:

@@ -11,24 +11,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from torch import Tensor, fx
-from torch.nn import functional as F
 
 from inward.network.address import parse
+from inward.network.beside import Beside, Read
 from inward.network.crops import SLIDES, Ints, Lines, Slide, constant, is_getitem, is_sliding, keeps_apart, shape
 from inward.network.graph import Graph, ancestors
 from inward.network.layout import op_name
-from inward.network.modes import exact
 from inward.network.network import Network, node_of
 from inward.types import Images, Size
 
-Window: TypeAlias = tuple[int, int]
-"""The number of its interval of rows, and that of its interval of columns."""
 Interval: TypeAlias = tuple[int, int]
 """Pixels, from one to before another."""
 Box: TypeAlias = tuple[Lines, Lines]
@@ -69,7 +65,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Incremental:
-    """The way from crops of an image to the whole activations of one point, ``at``, for a network and windows."""
+    """The way from crops of images to the whole activations of one point, ``at``, for a network and windows.
+
+    ``cost``: about how many multiply-adds a window takes, on crops and on from there.
+    """
 
     net: Network
     graph: Graph
@@ -78,20 +77,25 @@ class Incremental:
     image: fx.Node
     end: fx.Node
     boxes: dict[fx.Node, Box]
+    cost: float
 
-    def beside(self, image: Images) -> Beside:
-        """What is known of one unchanged image (1, C, H, W), beside which windows change."""
-        shown = self.net.shown(image)
-        nodes = self.read()
-        names = [node.name for node in nodes if node is not self.image]
-        with torch.no_grad():
-            made = dict(zip(names, self.graph.run(shown, names), strict=True))
-        return Beside(self, {n: shown if n is self.image else made[n.name] for n in nodes}, {})
+    @cached_property
+    def reads(self) -> dict[tuple[fx.Node, fx.Node], Read]:
+        """Of each step and each of its sources whose crops must be laid onto unchanged activations, what is read."""
+        return {
+            (step.node, source): Read(self, step, source)
+            for step in self.steps
+            for source in _sources(step.node, self.boxes)
+            if self.is_cropped(step, source)
+        }
 
     def read(self) -> list[fx.Node]:
         """The nodes whose unchanged activations are read."""
-        inner = [s for step in self.steps for s in _sources(step.node, self.boxes) if self.is_cropped(step, s)]
-        return list(dict.fromkeys([self.end, *inner]))
+        return list(dict.fromkeys([self.end, *(source for _, source in self.reads)]))
+
+    def beside(self, images: Images) -> Beside:
+        """What is known of unchanged images (N, C, H, W), beside which windows change."""
+        return Beside(self, images)
 
     def is_cropped(self, step: Step, source: fx.Node) -> bool:
         """Whether its crops must be laid beside unchanged activations for this step."""
@@ -104,112 +108,6 @@ class Incremental:
         slide = step.slide
         plain = slide is not None and (slide.kernel, slide.stride, slide.padding) == ((1, 1), (1, 1), (0, 0))
         return plain and all(a.same(b) for a, b in zip(self.boxes[source], step.box, strict=True))
-
-
-@dataclass(frozen=True)
-class Beside:
-    """The activations of an unchanged image; ``padded`` are those with the surroundings that an operation reads."""
-
-    plan: Incremental
-    clean: dict[fx.Node, Tensor]
-    padded: dict[tuple[Any, ...], Tensor]
-
-    def unchanged(self) -> Tensor:
-        """The activations of the point for the image itself, without the axis of the batch."""
-        return self.clean[self.plan.end][0]
-
-    def changed(self, images: Images, windows: Sequence[Window]) -> Tensor:
-        """The activations (B, ...) of the point for images (B, C, H, W), each another in its window alone.
-
-        To rounding those of the whole images.
-        """
-        plan = self.plan
-        with torch.no_grad(), exact(plan.net.device):
-            crops: dict[fx.Node, Any] = {plan.image: plan.net.shown(self._cut(images, windows))}
-            for step in plan.steps:
-                crops[step.node] = self._made(step, crops, windows, plan.graph.module)
-            return self._whole(crops[plan.end], windows)
-
-    def _cut(self, images: Tensor, windows: Sequence[Window]) -> Tensor:
-        rows, columns = self.plan.boxes[self.plan.image]
-        cut = [
-            image[:, y : y + rows.count, x : x + columns.count]
-            for image, (i, j) in zip(images, windows, strict=True)
-            for y, x in [(int(rows.first[i]), int(columns.first[j]))]
-        ]
-        return torch.stack(cut)
-
-    def _made(self, step: Step, crops: dict[fx.Node, Any], windows: Sequence[Window], module: fx.GraphModule) -> Any:
-        def read(node: fx.Node) -> Any:
-            if node in crops:
-                return self._around(step, node, crops[node], windows)
-            return getattr(module, str(node.target))
-
-        node: Any = step.node
-        if step.slide is not None:
-            return step.slide.run(read(step.source), (step.box[0].count, step.box[1].count))
-        if is_getitem(node):
-            return crops[step.source][node.args[1]]
-        return step.call(read)
-
-    def _around(self, step: Step, source: fx.Node, crops: Tensor, windows: Sequence[Window]) -> Tensor:
-        """Crops of what a step reads: changed where it was, and as it was around."""
-        if not self.plan.is_cropped(step, source):
-            return crops
-        clean, (above, left) = self._surrounded(step, source)
-        (tops, height), (lefts, width) = step.needs(0), step.needs(1)
-        rows, columns = self.plan.boxes[source]
-        extent = (len(windows), clean.shape[1], height, width)
-        # As the crops lie, so that a position is one piece of memory.
-        order = torch.channels_last if _is_channels_last(clean) else torch.contiguous_format
-        found = torch.empty(extent, dtype=clean.dtype, device=clean.device, memory_format=order)
-        for one, crop, (i, j) in zip(found, crops, windows, strict=True):
-            top, start = int(tops[i]), int(lefts[j])
-            one.copy_(clean[0, :, top : top + height, start : start + width])
-            _paste(one, crop, int(rows.first[i]) + above - top, int(columns.first[j]) + left - start)
-        return found
-
-    def _surrounded(self, step: Step, source: fx.Node) -> tuple[Tensor, Size]:
-        """The unchanged activations with all that any window of the step reads, and how much is above and left."""
-        clean, slide = self.clean[source], step.slide
-        if slide is None:
-            return clean, (0, 0)
-        more = [
-            max(0, (lines.size - 1) * stride + kernel - padding - length)
-            for lines, stride, kernel, padding, length in zip(
-                step.box, slide.stride, slide.kernel, slide.padding, clean.shape[2:], strict=True
-            )
-        ]
-        key = (source, slide.padding, *more, slide.outside)
-        if key not in self.padded:
-            sides = [slide.padding[1], more[1], slide.padding[0], more[0]]
-            around = F.pad(clean, sides, value=slide.outside)
-            order = torch.channels_last if _is_channels_last(clean) else torch.contiguous_format
-            self.padded[key] = around.contiguous(memory_format=order)
-        return self.padded[key], slide.padding
-
-    def _whole(self, crops: Tensor, windows: Sequence[Window]) -> Tensor:
-        clean, (rows, columns) = self.clean[self.plan.end], self.plan.boxes[self.plan.end]
-        found = clean.repeat(len(windows), 1, 1, 1) if not _is_channels_last(clean) else _repeated(clean, len(windows))
-        for one, crop, (i, j) in zip(found, crops, windows, strict=True):
-            _paste(one, crop, int(rows.first[i]), int(columns.first[j]))
-        return found
-
-
-def _repeated(clean: Tensor, count: int) -> Tensor:
-    return clean.expand(count, -1, -1, -1).contiguous(memory_format=torch.channels_last)
-
-
-def _is_channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last)
-
-
-def _paste(onto: Tensor, crop: Tensor, top: int, left: int) -> None:
-    """Lays a crop (C, h, w) onto (C, H, W), as much of it as falls there."""
-    t, b = max(0, top), min(onto.shape[1], top + crop.shape[1])
-    l, r = max(0, left), min(onto.shape[2], left + crop.shape[2])
-    if t < b and l < r:
-        onto[:, t:b, l:r] = crop[:, t - top : b - top, l - left : r - left]
 
 
 def incremental(
@@ -245,20 +143,16 @@ def incremental(
     steps = {step.node: step for step in _planned(graph, ends, boxes)}
     whole = {n.name: n for n in steps if isinstance(n.meta.get("val"), Tensor)}
     known = {name: whole[point.node] for name, point in graph.points.items() if point.node in whole}
-    found = at if at in known else _fastest(graph, ends, steps, known, least) if at is None else None
-    if found is None:
-        return None
-    needed = ancestors([known[found]])
-    way = tuple(step for node, step in steps.items() if node in needed)
-    return Incremental(net, graph, found, way, image, known[found], boxes)
-
-
-def _fastest(
-    graph: Graph, ends: Sequence[fx.Node], steps: dict[fx.Node, Step], known: dict[str, fx.Node], least: float
-) -> str | None:
     gains = _Gains(graph, ends, steps)
-    saved, name = max(((gains(node), name) for name, node in known.items()), default=(0.0, ""), key=lambda g: g[0])
-    return name if saved > least else None
+    if at is None:
+        at = max(known, key=lambda name: gains(known[name]), default="")
+        if at not in known or gains(known[at]) <= least:
+            return None
+    if at not in known:
+        return None
+    needed = ancestors([known[at]])
+    way = tuple(step for node, step in steps.items() if node in needed)
+    return Incremental(net, graph, at, way, image, known[at], boxes, gains.total - gains(known[at]))
 
 
 def _lines(intervals: Sequence[Interval], size: int) -> Lines:
@@ -315,6 +209,11 @@ class _Gains:
         self.ends, self.needed = ends, ancestors(ends)
         self.whole = {n: _cost(graph.module, n) for n in self.needed if n.op == "call_function"}
         self.crops = {n: self.whole[n] * _share(step) + _gathered(step) for n, step in steps.items()}
+
+    @property
+    def total(self) -> int:
+        """What there is to do without crops."""
+        return sum(self.whole.values())
 
     def __call__(self, end: fx.Node) -> float:
         spared = self.needed - ancestors(self.ends, [end])
