@@ -353,7 +353,8 @@ def test_demo_prints_its_page(monkeypatch: pytest.MonkeyPatch, pictures: Path) -
     monkeypatch.setattr(module, "run", run)
     assert inward("demo", "--out", "x", "--seed", "3").out == "x [] 3\n"
     zero = pictures / "zero.png"
-    assert inward("demo", "--image", zero, zero).out == "inward-demo ['zero.png', 'zero.png'] 0\n"
+    for words in (("--image", zero, zero), (zero, zero)):
+        assert inward("demo", *words).out == "inward-demo ['zero.png', 'zero.png'] 0\n"
     missing = inward("demo", "--image", "nowhere.png")
     assert (missing.status, missing.err) == (1, "inward: there is no file nowhere.png\n")
 

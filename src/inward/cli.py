@@ -155,8 +155,8 @@ def methods() -> int:
 
 @app.command(help_epilogue=examples("demo"))
 def demo(
+    image: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative=(), show_default=False)] = (),
     *,
-    image: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative=())] = (),
     out: Path = Path("inward-demo"),
     seed: int = 0,
 ) -> int:

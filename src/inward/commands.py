@@ -66,7 +66,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "rerun": ("inward rerun out/mixed4a-97/manifest.json",),
     "methods": ("inward methods",),
-    "demo": ("inward demo --out demo", "inward demo --image cat.jpg dog.jpg"),
+    "demo": ("inward demo --out demo", "inward demo cat.jpg dog.jpg"),
 }
 # In the words of a docstring, up to the end of the sentence; a point inside of a number ends none.
 _BY_DEFAULT = re.compile(r"[Bb]y default ((?:[^.;]|\.(?=\S))+)")

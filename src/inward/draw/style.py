@@ -44,6 +44,11 @@ figure.wide { grid-column: 1 / -1; }
 img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 3px; }
 .scroll { overflow-x: auto; }
 .scroll img { max-width: max(100%, 36rem); }
+/* On a narrow screen a sheet goes on behind the edge: it fades there, and has room to be moved out of the fading. */
+@media (max-width: 40rem) {
+  .scroll { display: flex; mask-image: linear-gradient(to left, transparent, #000 2.5rem); }
+  .scroll img { flex: none; margin-right: 2.5rem; }
+}
 figure.tiny img { width: 100%; max-width: 14rem; image-rendering: pixelated; }
 figcaption { margin-top: 0.55rem; max-width: 42rem; color: var(--quiet); font-size: 0.9rem; line-height: 1.45; }
 .table { margin: 1.5rem 0 1rem; overflow-x: auto; }
