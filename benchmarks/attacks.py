@@ -109,6 +109,13 @@ def _rows(short: str, what: str, make: Make, eps: float, steps: int) -> tuple[Co
 CONTESTS = (
     *_rows("mnist", "256 MNIST images, eps 0.3, normal network", partial(_trained, "mnist_normal", 256), 0.3, 40),
     *_rows("cifar", "64 CIFAR-10 images, eps 8/255, normal network", partial(_trained, "cifar_normal", 64), LARGE, 20),
+    *_rows(
+        "cifar-resnet",
+        "64 CIFAR-10 images, eps 8/255, residual network",
+        partial(_trained, "cifar_resnet", 64),
+        LARGE,
+        20,
+    ),
     *_rows("squeezenet", "32 photographs, eps 8/255, SqueezeNet", partial(_photographs, 32), LARGE, 20),
     *_rows(
         "mnist-robust",

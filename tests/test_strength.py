@@ -104,7 +104,7 @@ def test_no_weaker_than_foolbox_and_torchattacks(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mnist_normal", "mnist_robust", "cifar_normal", "cifar_robust"])
+@pytest.mark.parametrize("name", list(TRAININGS))
 def test_an_image_alone_is_what_it_is_in_a_batch(name: str) -> None:
     images, labels = shown(name, 7)
     net = network(trained(name), images)
@@ -122,7 +122,7 @@ def test_an_image_alone_is_what_it_is_in_a_batch(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mnist_normal", "mnist_robust", "cifar_normal", "cifar_robust"])
+@pytest.mark.parametrize("name", list(TRAININGS))
 def test_bfloat16_does_not_lose_the_attack(name: str) -> None:
     """As many are fooled, but for 3 of 200, judged by the network in bfloat16."""
     images, labels = shown(name, 200)

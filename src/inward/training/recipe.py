@@ -50,7 +50,8 @@ class Recipe:
         noise: the largest standard deviation of Gaussian noise, in [0, 1] units.
         shift: move by up to so many pixels.
         adversarial: none; pgd; fgsm (one step from a random start); trades; free.
-        eps: the radius of the attack's ball, in [0, 1] units: 8/255 (linf), or the norm of the whole change.
+        eps: the radius of the ball of attacks, in training (with ``adversarial``) and where the network is measured at
+            the end; in [0, 1] units: 8/255 (linf), or the norm of the whole change.
         ball: the norm of the ball: linf, l2 or l1.
         steps: of the attack in training.
         step_size: of the attack in training, as a share of eps.
