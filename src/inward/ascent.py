@@ -177,17 +177,18 @@ class _Loop:
         return Ascent(images, self.start, scores, final, self.steps, reached, self.helped, tuple(self.whole))
 
     @torch.no_grad()
-    def _keep(self) -> None:
-        """Puts what is known of those in the batch to what is known of all."""
-        self.steps[self.present], self.helped[self.present] = self.taken, self.aided
-        where = self.present.to(self.net.device)
+    def _keep(self, which: Tensor) -> None:
+        """Puts what is known of these in the batch to what is known of all."""
+        numbers = self.present[which]
+        self.steps[numbers], self.helped[numbers] = self.taken[which], self.aided[which]
+        where, own = numbers.to(self.net.device), which.to(self.net.device)
         for whole, parameter in zip(self.whole, self.parameters, strict=True):
-            whole[where] = parameter.detach()
+            whole[where] = parameter.detach()[own]
 
     @torch.no_grad()
     def _pictures(self) -> Pictures:
         """The pictures of all. A copy: whoever keeps it must not see it move on."""
-        self._keep()
+        self._keep(torch.arange(len(self.present)))
         return self.row.parameterization.image(self.whole, self.like).detach().clone()
 
     @torch.no_grad()
@@ -227,7 +228,7 @@ class _Loop:
         self.waits = True
         if len(self.among) == len(gone):
             return False
-        self._keep()
+        self._keep(gone.nonzero()[:, 0])
         self.arrived[self.present[gone]] = self.row.reached is not None
         if len(self.among):
             self.objective = self.objective.select(self.among.tolist())
