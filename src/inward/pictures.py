@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from inward.errors import CallError, InwardError
@@ -117,7 +117,10 @@ def _open(path: Path, mode: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise InwardError(f"{path} has too many pixels, over {_LIMIT}; scale it down") from error
     except Exception as error:  # decoders raise anything at all on a damaged file
-        raise InwardError(f"{path} is not a picture that can be read: {' '.join(str(error).split())[:160]}") from error
+        # Pillow names the file once more where it does not know what it is.
+        why = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(str(error).split())[:160]})"
+        told = f"{path} is not a picture that can be read{why}; replace it, or take it out of what is asked about"
+        raise InwardError(told) from error
 
 
 def _check_depth(path: Path, picture: Image.Image) -> None:
