@@ -233,27 +233,31 @@ def to_plane(images: Images, slope: Images, height: Tensor, p: float) -> Images:
     """
     x, w = images.flatten(1), slope.flatten(1)
     along = -height.sign()[:, None] * w.sign()
-    room = torch.where(along > 0, 1 - x, x)
+    # 1 - x upwards, x downwards, and 0 where nothing is gained. (torch.where takes five times as long.)
+    room = along.clamp_min(0) - along * x
     size, missing = w.abs(), height.abs()[:, None]
     move = _steepest_first(size, room, missing) if p == 1 else _together(size, room, missing, size if p == 2 else None)
-    return torch.where(size > 0, along * move, 0).view_as(images)
+    return (along * move).view_as(images)
 
 
 def _together(size: Tensor, room: Tensor, missing: Tensor, speed: Tensor | None) -> Tensor:
-    """All values at once, each at its speed (p = 2: as steep as it is; infinity: 1) until its bound."""
-    speed = torch.ones_like(size) if speed is None else speed
-    # Each meets its bound at its own time.
-    time = torch.where(size > 0, room / speed.clamp_min(_TINY), 0)
-    ordered, order = time.sort(dim=1)
-    gain, full = (size * speed).gather(1, order), (size * room).gather(1, order)
-    before = full.cumsum(1) - full
-    rest = gain.flip(1).cumsum(1).flip(1)
-    # The first value that is still on its way when the plane is met.
-    reached = before + rest * ordered >= missing
-    first = reached.int().argmax(1, keepdim=True)
-    long = (missing - before.gather(1, first)) / rest.gather(1, first).clamp_min(_TINY)
-    long = torch.where(reached.any(1, keepdim=True), long, math.inf)
-    return torch.minimum((long * speed).nan_to_num(0.0, posinf=math.inf), room)
+    """All values at once, each at its speed (p = 2: as steep as it is; infinity: 1) until its bound.
+
+    What they gain in a time is concave and made of straight pieces. So Newton's steps from time 0 come from below and
+    end in the piece where the plane is met, after a few; sorting the bounds takes ten times as long.
+    """
+    gain, full = size if speed is None else size * speed, size * room
+    bound = room if speed is None else room / speed.clamp_min(_TINY)
+    time, whole = torch.zeros_like(missing), full.sum(1, keepdim=True)
+    while True:
+        free = (bound > time).to(gain)
+        rest, held = (torch.linalg.vecdot(each, free)[:, None] for each in (gain, full))
+        held = whole - held
+        # Where all are at their bounds and more is missing, for ever.
+        more = torch.where(missing > held, (missing - held) / rest.clamp_min(_TINY), 0).maximum(time)
+        if torch.equal(more, time):
+            return torch.minimum(time if speed is None else time * speed, room)
+        time = more
 
 
 def _steepest_first(size: Tensor, room: Tensor, missing: Tensor) -> Tensor:
