@@ -137,3 +137,37 @@ def test_a_change_is_kept_only_after_it_was_looked_at(net: Network) -> None:
     batch = Held(net, "class", images(2, 3, *SIZE, dtype=torch.float64))
     with pytest.raises(InwardError, match="no change has been looked at"):
         batch.keep(torch.arange(1))
+
+
+class Twice(nn.Module):
+    """Reads the image once more behind its convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.other, self.colors = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 5, 3), nn.Linear(3, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.other(self.conv(x).relu()).relu().mean((2, 3)) + 2 * self.colors(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("share", [0.6, 1.0])
+def test_a_network_that_reads_the_image_again_reads_the_changed_one(share: float) -> None:
+    net = network(seeded(Twice).double(), SIZE, mean=(0.5,) * 3, std=(0.05,) * 3)
+    a_hundred_changes(net, share)
+
+
+def test_changes_are_written_where_all_windows_are_written_one_by_one() -> None:
+    """As deterministic algorithms do on CUDA, and whatever the order of the axes in memory."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        for order in (torch.contiguous_format, torch.channels_last):
+            x = images(2, 3, 6, 7).contiguous(memory_format=order)
+            ones = torch.ones(2, 3, 3, 2)
+            changes = Changes(ones, torch.tensor([1, 0]), torch.tensor([0, 3]), torch.tensor([5, 1]))
+            expected = x.clone()
+            expected[1, :, 0:3, 5:7] = expected[0, :, 3:6, 1:3] = 1
+            assert torch.equal(changes.onto(x)[1], expected[0])
+            changes.keep(x)
+            assert torch.equal(x, expected)
+    finally:
+        torch.use_deterministic_algorithms(False)

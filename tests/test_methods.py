@@ -171,6 +171,15 @@ def test_same_seed_same_answer(row: Method, net: Network) -> None:
 
 
 @every_method
+def test_inference_mode_around_it_changes_nothing(row: Method, net: Network) -> None:
+    what = given(row, net, 2)
+    expected = call(row, net, what).arrays()
+    with torch.inference_mode():
+        found = call(row, net, what.clone() if isinstance(what, Tensor) else what).arrays()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@every_method
 # The check of types draws the items that it looks at.
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_network_untouched(row: Method, monkeypatch: pytest.MonkeyPatch) -> None:

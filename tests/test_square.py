@@ -280,25 +280,27 @@ def test_only_scores_are_asked_for_and_only_of_new_candidates(x: Tensor, monkeyp
     monkeypatch.setattr(Network, "run", watched)
     # Whole images: crops go another way.
     monkeypatch.setattr("inward.network.held.Held.plan", lambda *_: None)
+    monkeypatch.setattr("inward.methods.random_search._MOST_AHEAD", 1)
     found = square(net, x[:, :1], eps=1e-4, queries=300, eight_bit=False)
     assert not found.success.any()
     assert found.steps.tolist() == [300] * 7
     assert 0.3 < sum(sizes) / 2100 < 0.8
 
 
-@pytest.mark.parametrize("target", [False, True])
+@pytest.mark.parametrize(("target", "eight_bit"), [(False, False), (False, True), (True, True)])
+@pytest.mark.parametrize("crops", [True, False])
 def test_looking_ahead_changes_nothing(
-    sharp: Network, x: Tensor, target: bool, monkeypatch: pytest.MonkeyPatch
+    sharp: Network, x: Tensor, target: bool, eight_bit: bool, crops: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One candidate after the other, and sixteen at once; images leave in between."""
-    monkeypatch.setattr("inward.network.held._OVERHEAD", 0)
-    options: dict[str, Any] = {"eps": 5 / 255, "queries": 150, "eight_bit": False}
+    """One candidate after the other, and up to sixteen at once; images leave in between."""
+    monkeypatch.setattr("inward.network.held._OVERHEAD", 0 if crops else 1e15)
+    options: dict[str, Any] = {"eps": 5 / 255, "queries": 150, "eight_bit": eight_bit, "restarts": 2}
     options |= {"target": sharp(x).argsort(1)[:, -2]} if target else {}
-    looks, found = [], []
-    look = Held.look
+    looks: list[Any] = []
+    found, look = [], Held.look
     monkeypatch.setattr(Held, "look", lambda held, changes: looks.append(changes) or look(held, changes))
-    for enough in (0, 1e15):
-        monkeypatch.setattr("inward.network.held._ENOUGH", enough)
+    for most in (1, 16):
+        monkeypatch.setattr("inward.methods.random_search._MOST_AHEAD", most)
         found.append(square(sharp, x, **options))
     one, many = found
     asked = [len(changes.owners) for changes in looks]

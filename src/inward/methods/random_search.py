@@ -19,9 +19,14 @@ from torch import Tensor
 from inward.columns.objectives import Objective
 from inward.methods.course import Course
 from inward.network.held import Changes, Held
-from inward.network.modes import ordinary
 from inward.network.trace import Trace
-from inward.types import Images, Logits
+from inward.types import Images, Logits, Size
+
+# What a look takes beside its multiply-adds, as so many of them: on the CPU, and elsewhere.
+_LOOK, _LOOK_ELSEWHERE = 5e7, 1e10
+_MOST_AHEAD = 16
+# How much the last look tells of how often candidates are kept, beside those before it.
+_FRESH = 0.1
 
 
 class Candidates(NamedTuple):
@@ -50,9 +55,11 @@ def run(
     if len(numbers := course.left) == 0:
         return
     search = kind(course, numbers, torch.Generator().manual_seed(seed))
-    with ordinary(course.asked.images.device), torch.no_grad():
+    with torch.no_grad():
         search.ask(search.whole(search.start()))
         for own, alike in itertools.groupby(range(1, queries), lambda query: share(query - 1)):
+            if len(search.numbers) == 0:
+                break
             search.go(list(alike), own)
     search.end(queries)
 
@@ -78,6 +85,8 @@ class RandomSearch(ABC):
         self._held = Held(course.net, "class", self.images)
         self.score = torch.full((len(numbers),), -math.inf, device=self.device)
         self.next = torch.zeros(len(numbers), dtype=torch.long)
+        # How often a query of an image ends in something: it is kept, or fools the network.
+        self._share = 0.5
         # Of images, the query at which they had a new score, and the score; the last one told is where they ended.
         self._rises: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -110,6 +119,17 @@ class RandomSearch(ABC):
         changes = Changes.whole(images if len(everyone) == len(images) else images[everyone], everyone)
         return Candidates(changes, self.next[everyone.cpu()], self.next + 1)
 
+    def ahead(self, extent: Size) -> int:
+        """How many candidates of each image are best looked at at once.
+
+        What comes behind one that is kept was looked at for nothing; but a look of few takes nearly as long as of many.
+        """
+        look = _LOOK if self.device.type == "cpu" else _LOOK_ELSEWHERE
+        cost = len(self.numbers) * self._held.cost(extent)
+        if cost == 0:
+            return 1
+        return max(range(1, _MOST_AHEAD + 1), key=lambda n: (1 - (1 - self._share) ** n) / (look + n * cost))
+
     def go(self, queries: list[int], share: float) -> None:
         """All queries of one share."""
         self.draw(queries, share)
@@ -119,19 +139,20 @@ class RandomSearch(ABC):
     def ask(self, candidates: Candidates) -> None:
         """Keeps what first raises the score of each image; what fools the network is done."""
         changes, queries, behind = candidates
-        first = len(self._rises) == 0
-        self.next, gone = behind, None
+        first, before = len(self._rises) == 0, self.next
+        self.next, ended, gone = behind, 0, None
         if len(changes.owners):
             logits = self._held.look(changes)
-            gone = self._decide(changes.owners, queries, logits)
+            ended, gone = self._decide(changes.owners, queries, logits)
         if first:
             self._rises.append((self.numbers, torch.zeros_like(self.numbers), self.score))
+        self._share += _FRESH * (ended / int((self.next - before).sum()) - self._share)
         self.course.advance(int(self.next.min()))
         if gone is not None and gone.any():
             self._leave(gone)
 
-    def _decide(self, owners: Tensor, queries: Tensor, logits: Logits) -> Tensor | None:
-        """What becomes of changes by their logits; tells which images need no more work, if any."""
+    def _decide(self, owners: Tensor, queries: Tensor, logits: Logits) -> tuple[int, Tensor | None]:
+        """What becomes of changes by their logits; of how many images, and which need no more work, if any."""
         places = owners.cpu()
         numbers = self.numbers[places]
         scores = self.objective.select(numbers.tolist())(Trace(self.course.asked.net, self.best, {"class": logits}))
@@ -139,7 +160,7 @@ class RandomSearch(ABC):
         fooled = self.course.asked.fooled(logits, numbers)
         told = (risen | fooled).nonzero()[:, 0]
         if len(told) == 0:
-            return None
+            return 0, None
         fresh = torch.ones(len(told), dtype=torch.bool)
         fresh[1:] = places[told[1:]] != places[told[:-1]]
         told = told[fresh]
@@ -147,7 +168,7 @@ class RandomSearch(ABC):
         tried = told[fooled[told]]
         gone = self._offered(tried, places[tried], logits)
         self._keep(told[risen[told]], owners, queries, scores)
-        return gone
+        return len(told), gone
 
     def _offered(self, tried: Tensor, places: Tensor, logits: Logits) -> Tensor | None:
         if len(tried) == 0:

@@ -21,8 +21,6 @@ from inward.types import Images
 
 # After how many of 10000 queries the share of pixels is halved.
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-# How many squares of an image are looked at at once: what comes behind one that stays was looked at for nothing.
-_AHEAD = 16
 
 
 @own_draws
@@ -145,7 +143,7 @@ class _Linf(_Squares):
         """As many of each image as make a look worth it."""
         drawn = self._drawn
         extent = (drawn.side, drawn.side)
-        ahead = min(max(self._held.enough(extent) // len(self.numbers), 1), _AHEAD)
+        ahead = self.ahead(extent)
         queries = self.next[:, None] + torch.arange(ahead)
         image, which = (queries <= last).nonzero(as_tuple=True)
         query = queries[image, which]

@@ -5,7 +5,7 @@ For searches that try changes in windows of a batch of images, and keep those th
 
 from __future__ import annotations
 
-import math
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -16,12 +16,11 @@ from inward.network.address import parse
 from inward.network.beside import Beside, Windows, views
 from inward.network.incremental import Incremental, incremental
 from inward.network.network import Network, node_of
+from inward.network.room import multiply_adds_of
 from inward.types import Images, Size
 
 # What the further copies of a look cost, in multiply-adds.
 _OVERHEAD = 2e7
-# How many multiply-adds take several times as long as all that a look needs beside them.
-_ENOUGH = 4e8
 
 
 class Changes(NamedTuple):
@@ -52,8 +51,10 @@ class Changes(NamedTuple):
 
     def keep(self, images: Images) -> None:
         """Changes the images themselves, each in one window at most."""
-        there = views(images.permute(0, 2, 3, 1), self.extent)
-        there[self.owners, self.tops, self.lefts] = self.values.permute(0, 2, 3, 1)
+        # Not through a view of all windows: they overlap, which writing does not always bear (deterministic on CUDA).
+        height, width = (torch.arange(n, device=images.device) for n in self.extent)
+        rows, columns = self.tops[:, None, None] + height[:, None], self.lefts[:, None, None] + width
+        images[self.owners[:, None, None], :, rows, columns] = self.values.permute(0, 2, 3, 1)
 
     def onto(self, images: Images) -> Tensor:
         """The changed images, (M, C, H, W)."""
@@ -100,12 +101,13 @@ class Held:
             self._looked = _Looked(changes, None)
             (found,) = self._net.run(changes.onto(self.images), [self._key])
             return found
-        beside = self._known(plan, changes.extent)
+        beside = self._known(changes.extent)
         crops = beside.crops(changes.values, changes.windows)
         self._looked = _Looked(changes, crops)
-        # The images themselves are not read any more.
         given = {plan.end.name: beside.whole(crops, changes.windows)}
-        (found,) = plan.graph.run(changes.values, [node_of(plan.graph, parse(self._key))], given)
+        # Mostly the images themselves are not read any more.
+        images = self._net.shown(changes.onto(self.images)) if plan.again else changes.values
+        (found,) = plan.graph.run(images, [node_of(plan.graph, parse(self._key))], given)
         return found
 
     def changed(self, which: Tensor) -> Images:
@@ -119,8 +121,8 @@ class Held:
         changes.select(which).keep(self.images)
         if crops is None:
             self._beside = None
-        elif self._beside is not None:
-            self._beside[1].keep(crops, changes.windows, which)
+        else:
+            self._known(changes.extent).keep(crops, changes.windows, which)
 
     def select(self, images: Tensor) -> None:
         """Goes on with only these images."""
@@ -137,17 +139,23 @@ class Held:
             self._plans[extent] = incremental(self._net, [self._key], size, rows, columns, least=least)
         return self._plans[extent]
 
-    def enough(self, extent: Size) -> int:
-        """How many changes of this extent make a look worth its overhead; 1 where whole images are run."""
+    def cost(self, extent: Size) -> float:
+        """About how many multiply-adds a change of this extent takes; 0 where that is not known."""
         plan = self.plan(extent)
-        return 1 if plan is None else math.ceil(_ENOUGH / plan.cost)
+        return self._whole if plan is None else plan.cost
+
+    @cached_property
+    def _whole(self) -> int:
+        return multiply_adds_of(self._net, [self._key], (self.images.shape[2], self.images.shape[3]))
 
     def _last(self) -> _Looked:
         if self._looked is None:
             raise InwardError("no change has been looked at since images left the batch")
         return self._looked
 
-    def _known(self, plan: Incremental, extent: Size) -> Beside:
+    def _known(self, extent: Size) -> Beside:
         if self._beside is None or self._beside[0] != extent:
+            plan = self.plan(extent)
+            assert plan is not None  # noqa: S101
             self._beside = extent, plan.beside(self.images)
         return self._beside[1]

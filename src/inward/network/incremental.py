@@ -67,7 +67,8 @@ class Step:
 class Incremental:
     """The way from crops of images to the whole activations of one point, ``at``, for a network and windows.
 
-    ``cost``: about how many multiply-adds a window takes, on crops and on from there.
+    ``cost``: about how many multiply-adds a window takes, on crops and on from there. ``again``: whether what lies
+    behind the point reads the image once more.
     """
 
     net: Network
@@ -78,6 +79,7 @@ class Incremental:
     end: fx.Node
     boxes: dict[fx.Node, Box]
     cost: float
+    again: bool
 
     @cached_property
     def reads(self) -> dict[tuple[fx.Node, fx.Node], Read]:
@@ -152,7 +154,8 @@ def incremental(
         return None
     needed = ancestors([known[at]])
     way = tuple(step for node, step in steps.items() if node in needed)
-    return Incremental(net, graph, at, way, image, known[at], boxes, gains.total - gains(known[at]))
+    again = image in ancestors(ends, [known[at]])
+    return Incremental(net, graph, at, way, image, known[at], boxes, gains.total - gains(known[at]), again)
 
 
 def _lines(intervals: Sequence[Interval], size: int) -> Lines:
