@@ -66,7 +66,7 @@ class Course:
             self._on_progress(self._done, self._passes)
 
     def record(self, passes: Tensor, numbers: Tensor, scores: Scores) -> None:
-        """The scores of images with these numbers in these passes, from 0 on behind all that are recorded."""
+        """The scores of images with these numbers in these passes; pass 0 is the one behind all recorded before."""
         self._counted.append((passes + self._rows, numbers, scores))
         self._rows += int(passes.max()) + 1
 

@@ -20,7 +20,10 @@ _Fill = tuple[fx.Node, float]
 
 
 class Windows(NamedTuple):
-    """Windows of several images: the image of each, its interval of rows and its interval of columns; each (M,)."""
+    """Windows of several images, each (M,): the image, and the numbers of its intervals among those of the plan.
+
+    Of a plan for every place of one extent these are the first row and the first column.
+    """
 
     owners: Tensor
     rows: Tensor
