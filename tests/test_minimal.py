@@ -191,7 +191,7 @@ def slow_carlini_wagner(module: nn.Module, image: Tensor, label: int, options: d
             passes += 1
             if lead.item() > 0 and lead.item() >= options["confidence"]:
                 found, best = True, min(best, (shown - image).norm().item())
-            if options["abort_early"] and step % math.ceil(options["steps"] / 10) == 0:
+            if options["abort_early"] and step and step % math.ceil(options["steps"] / 10) == 0:
                 if not loss.item() <= 0.9999 * before:
                     break
                 before = loss.item()
@@ -362,3 +362,18 @@ def test_senseless_calls_are_refused(
 ) -> None:
     with pytest.raises(CallError, match=reason):
         attack(net, x, **options)
+
+
+def test_carlini_wagner_goes_on_where_its_first_steps_are_far_too_long(whole: nn.Module, x: Tensor) -> None:
+    """Steep logits, so that the change is much shorter than a step of Adam; then the loss rises before it falls."""
+    steep = network(nn.Sequential(whole, Scaled()).eval(), (x.shape[2], x.shape[3]))
+    options: dict[str, Any] = {"steps": 200, "searches": 3, "step_size": 0.3, "eight_bit": False}
+    early, late = (carlini_wagner(steep, x[:3], abort_early=abort, **options) for abort in (True, False))
+    # 11 % more at most; four to eight times as long, were the first tenth of the steps looked at.
+    assert (early.l2 <= 1.25 * late.l2).all()
+    assert (early.steps > 3 * 20 + 3).all()
+
+
+class Scaled(nn.Module):
+    def forward(self, logits: Tensor) -> Tensor:
+        return 100 * logits

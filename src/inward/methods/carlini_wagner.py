@@ -24,7 +24,8 @@ from inward.types import Images, Scores
 _INSIDE = 0.9999
 # Adam: Kingma and Ba, 2014.
 _BETAS, _TINY = (0.9, 0.999), 1e-8
-# A search ends where a tenth of its steps has not lowered the loss by this share.
+# A search ends where a tenth of its steps has not lowered the loss by this share; but for the first tenth, which may
+# raise it: Adam's first steps are as long as any, and on photographs far longer than the change that is looked for.
 _PARTS, _PROGRESS = 10, 0.9999
 _LARGEST = 1e10
 
@@ -62,7 +63,8 @@ def carlini_wagner(
         searches: how many constants are tried for each image.
         constant: the first of them; it is multiplied by 10 until it will do, and then bisected.
         confidence: by how much the logit must be above the others for a picture to count as one that fools.
-        abort_early: go on to the next constant where a tenth of the steps has lowered the loss by under 0.01 %.
+        abort_early: go on to the next constant where a tenth of the steps, but the first, has lowered the loss by
+            under 0.01 %.
         eight_bit: judge the 8-bit picture, as a file holds it; of those the smallest multiple of the change found
             that fools the network.
         on_progress: called after every step with (steps done, steps in all).
@@ -144,7 +146,7 @@ class _Descent:
             loss, gradient, fooled = self._loss(shown, (base[where].tanh() + 1) / 2, own, constants[state.among])
             found[state.among] |= fooled
             tell(step + 1)
-            if self.abort_early and step % math.ceil(self.steps / _PARTS) == 0:
+            if self.abort_early and step and step % math.ceil(self.steps / _PARTS) == 0:
                 going = loss <= _PROGRESS * before[state.among]
                 before[state.among] = loss
                 state, gradient = state.select(going), gradient[going.to(device)]
