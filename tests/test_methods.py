@@ -34,7 +34,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "pgd": {"eps": 2 / 255, "steps": 6},
     "momentum-fgsm": {"eps": 2 / 255, "steps": 6},
     "deepfool": {"steps": 2},
-    "carlini-wagner": {"steps": 3, "searches": 2},
+    "carlini-wagner": {"steps": 6, "searches": 2},
     "fmn": {"steps": 3},
     "ddn": {"steps": 3},
     "fab": {"steps": 3, "restarts": 2},
