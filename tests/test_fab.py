@@ -264,3 +264,14 @@ def test_it_fools_a_curved_network_inside_the_ball(norm: str, eps: float) -> Non
     assert (getattr(found, norm) <= eps).all()
     assert torch.equal(found.success, net(found.adversarial).argmax(1) != x.new_tensor(asked.labels))
     assert found.steps[~found.success].tolist() == [30] * int((~found.success).sum())
+
+
+@pytest.mark.parametrize("p", [2, math.inf])
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+@pytest.mark.timeout(60)
+def test_a_slope_that_is_no_number_does_not_go_on_for_ever(p: float, wrong: float) -> None:
+    x, w, height = planes()
+    w[2, 0, 1, 1] = wrong
+    change = to_plane(x, w, height, p)
+    others = torch.arange(6) != 2
+    torch.testing.assert_close(change[others], to_plane(x[others], w[others], height[others], p))

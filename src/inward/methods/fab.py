@@ -255,7 +255,8 @@ def _together(size: Tensor, room: Tensor, missing: Tensor, speed: Tensor | None)
         held = whole - held
         # Where all are at their bounds and more is missing, for ever.
         more = torch.where(missing > held, (missing - held) / rest.clamp_min(_TINY), 0).maximum(time)
-        if torch.equal(more, time):
+        # So written, what is not a number ends it too.
+        if not (more > time).any():
             return torch.minimum(time if speed is None else time * speed, room)
         time = more
 
