@@ -14,7 +14,8 @@ from inward.methods.attacked import Classes, Norm, attacked
 from inward.methods.course import Course, OnProgress, ball_of, counted, radius, two_norms
 from inward.methods.draws import own_draws
 from inward.methods.random_search import Candidates, RandomSearch, run, stretched
-from inward.network.held import Changes, cut
+from inward.network.beside import cut
+from inward.network.held import Changes
 from inward.network.network import Network
 from inward.results import Perturbation
 from inward.types import Images

@@ -42,6 +42,11 @@ def views(held: Tensor, extent: Size) -> Tensor:
     return held.as_strided((count, *places, *extent, channels), strides, held.storage_offset())
 
 
+def cut(images: Images, extent: Size, owners: Tensor, tops: Tensor, lefts: Tensor) -> Tensor:
+    """Windows (M, C, h, w) of images (N, C, H, W): of the owner of each, from a first row and a first column on."""
+    return views(images.permute(0, 2, 3, 1), extent)[owners, tops, lefts].permute(0, 3, 1, 2)
+
+
 class _Line(NamedTuple):
     """What a step reads along one axis, for every interval of pixels.
 
@@ -160,10 +165,8 @@ class Beside:
         """The activations (M, ...) of the point for images (M, C, H, W), each another than its owner in its window."""
         each = torch.arange(len(images), device=images.device)
         rows, columns = self.plan.boxes[self.plan.image]
-        values = views(images.permute(0, 2, 3, 1), (rows.count, columns.count))[
-            each, *self._home(self.plan.image, windows)
-        ]
-        return self.whole(self.crops(values.permute(0, 3, 1, 2), windows), windows)
+        values = cut(images, (rows.count, columns.count), each, *self._home(self.plan.image, windows))
+        return self.whole(self.crops(values, windows), windows)
 
     def keep(self, crops: dict[fx.Node, Any], windows: Windows, which: Tensor) -> None:
         """Changes the images themselves by the crops with these numbers, each image by one at most."""

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 
 from inward.errors import InwardError
 from inward.network.address import parse
-from inward.network.beside import Beside, Windows, views
+from inward.network.beside import Beside, Windows
 from inward.network.incremental import Incremental, incremental
 from inward.network.network import Network, node_of
 from inward.network.room import multiply_adds_of
@@ -65,11 +65,6 @@ class Changes(NamedTuple):
     def select(self, which: Tensor) -> Changes:
         """Of the changes with these numbers."""
         return Changes(*(each[which] for each in self))
-
-
-def cut(images: Images, extent: Size, owners: Tensor, tops: Tensor, lefts: Tensor) -> Tensor:
-    """Windows (M, C, h, w) of images (N, C, H, W): of the owner of each, from a first row and a first column on."""
-    return views(images.permute(0, 2, 3, 1), extent)[owners, tops, lefts].permute(0, 3, 1, 2)
 
 
 class _Looked(NamedTuple):
