@@ -123,11 +123,20 @@ def _windows(op: Operation) -> Axes:
 
 
 def _reduce(op: Operation) -> Axes:
+    return _reduced(op, "yx")
+
+
+def _largest(op: Operation) -> Axes:
+    """What is largest of every few features, maxout, are features of its own; means of them are statistics."""
+    return _reduced(op, "cyx")
+
+
+def _reduced(op: Operation, kinds: str) -> Axes:
     """Over no dimension means over all of them."""
     source = op.source
     gone = op.dims("dim", len(source))
     if len(op.shape) < len(source):
-        return ax.without(source, gone, "yx")
+        return ax.without(source, gone, kinds)
     named = ax.labels(source)
     return tuple(ax.anew(k, 1) if i in gone else a for i, (a, k) in enumerate(zip(source, named, strict=True)))
 
@@ -293,7 +302,8 @@ RULES: dict[str, Rule] = {
     "im2col": _patches,
     "col2im": _unpatch,
     "unfold": _windows,
-    **_each("mean sum amax amin max min argmax argmin prod any all var std var_mean std_mean median", _reduce),
+    **_each("mean sum argmax argmin prod any all var std var_mean std_mean median", _reduce),
+    **_each("amax amin max min", _largest),
     **_each("nanmedian nansum nanmean logsumexp linalg_vector_norm norm mode kthvalue aminmax", _reduce),
     **_each("count_nonzero", _reduce),
     **_each("sort argsort topk msort", _ranked),
