@@ -16,7 +16,7 @@ from inward.network.network import Network
 from inward.options import Shared, as_number, as_whole
 from inward.pictures import find
 from inward.studies.activations import Activations, activations
-from inward.studies.activations_table import AUGMENTATIONS, table, write_table
+from inward.studies.activations_table import AUGMENTATIONS, TRAINED, table, write_table
 from inward.studies.depth import depth as passages
 from inward.studies.depth_page import write_depth
 from inward.studies.pages import write_pages
@@ -148,7 +148,7 @@ def activations_table_command(
     output: Annotated[tuple[str, ...], Parameter(group=_STUDY, consume_multiple=True, negative=())] = tuple(OUTPUTS),
     augmentation: Annotated[tuple[str, ...], Parameter(group=_STUDY, consume_multiple=True, negative=())] = (),
     seeds: Annotated[int, Parameter(group=_STUDY, converter=as_whole)] = 3,
-    epochs: Annotated[int, Parameter(group=_STUDY, converter=as_whole)] = 5,
+    epochs: Annotated[int, Parameter(group=_STUDY, converter=as_whole)] = 3,
     eps: Annotated[float | None, Parameter(group=_STUDY, converter=as_number)] = None,
     pictures: Annotated[int, Parameter(group=_STUDY, converter=as_whole)] = 200,
     out: Path = Path("inward-table"),
@@ -169,7 +169,7 @@ def activations_table_command(
         pictures: held-out pictures that are attacked.
         out: the folder of the study: table.json, table.md, and a folder for each network.
     """
-    recipe = recipe_for({"data": data, "epochs": epochs})
+    recipe = recipe_for({"data": data, "epochs": epochs} | TRAINED)
     eps = eps or EPS[kind_of(data)]
     with progress_bar() as bar:
         split = open_set(data, size=stored_size(recipe.size), on_bytes=fetching(bar))
