@@ -67,6 +67,18 @@ def test_weights_say_how_they_were_made() -> None:
     assert shipped_card("robust")["recipe"]["eps"] == pytest.approx(4 / 255)
 
 
+def test_what_was_asked_of_them() -> None:
+    """Right on all 3925 validation pictures, and on 500 of them under AutoAttack at 4/255."""
+    normal, robust = (
+        {row["what"].partition(" ")[0]: row for row in shipped_card(n)["figures"]["accuracy"]} for n in TWINS
+    )
+    assert normal["clean"]["accuracy"] >= 0.86
+    assert normal["AutoAttack"]["accuracy"] < 0.05
+    assert robust["clean"]["accuracy"] >= 0.66
+    assert robust["AutoAttack"]["accuracy"] >= 0.40
+    assert all(row["AutoAttack"]["pictures"] == 500 for row in (normal, robust))
+
+
 @pytest.mark.usefixtures("single_thread", "shared_data")
 @pytest.mark.parametrize("name", TWINS)
 def test_cards_are_true(nets: dict[str, Network], name: str) -> None:
