@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from inward import load
+from inward import load, visualize
 from inward.errors import CallError, InwardError
 from inward.nets.activations import ACTIVATIONS, Maxout, RectifiedLog, activation, normalization, pieces_of
 from inward.nets.cnn import CNN
@@ -55,6 +55,16 @@ def test_rectified_logs_are_finite_for_every_number(name: str, dtype: torch.dtyp
     # log10 of the largest number, to the precision of the dtype.
     expected = FORMS[name](torch.tensor(most.max, dtype=torch.float64)).item()
     assert made[9].item() == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.usefixtures("single_thread")
+@pytest.mark.parametrize("name", [*sorted(FORMS), "maxout"])
+def test_pictures_of_units_behind_them_in_bfloat16(name: str) -> None:
+    """Loops run graphs that were made in float32 with products in bfloat16, which has no number as large."""
+    net = Network.of(seeded(lambda: CNN(3, 4, 12, name, "batch", width=4)), size=12)
+    found = visualize(net, ["layer1/1", "layer2/2"], steps=8, precision="auto")
+    assert found.images.isfinite().all()
+    assert (found.history[-1] > found.history[0]).all()
 
 
 def test_a_rectified_log_keeps_digits_near_zero() -> None:

@@ -252,8 +252,12 @@ def test_a_folder_of_another_recipe(tmp_path: Path) -> None:
     (tmp_path / "other" / "letter.txt").write_text("x")
     with pytest.raises(CallError, match="exists and is no run"):
         run(SMALL, tmp_path / "other")
+    damaged = r"state\.pt is damaged, or of another run; remove it to begin anew"
     (tmp_path / "run" / "state.pt").write_bytes(b"damaged")
-    with pytest.raises(InwardError, match=r"state\.pt is damaged; remove it to begin anew"):
+    with pytest.raises(InwardError, match=damaged):
+        run(replace(SMALL, epochs=1), tmp_path / "run")
+    torch.save({"step": 1}, tmp_path / "run" / "state.pt")
+    with pytest.raises(InwardError, match=damaged):
         run(replace(SMALL, epochs=1), tmp_path / "run")
 
 

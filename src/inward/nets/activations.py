@@ -27,7 +27,7 @@ class RectifiedLog(nn.Module):
         self.slope, self.base = slope, base
 
     def forward(self, x: Tensor) -> Tensor:
-        most = torch.finfo(x.dtype).max
+        most = _largest(x.dtype)
         if self.slope <= 1:
             return torch.log1p(self.slope * F.hardtanh(x, 0.0, most)) * (1 / math.log(self.base))
         # At 1 the first of the two has the slope and the second has none yet.
@@ -37,6 +37,11 @@ class RectifiedLog(nn.Module):
 
     def extra_repr(self) -> str:
         return f"slope={self.slope:g}, base={self.base:g}"
+
+
+def _largest(dtype: torch.dtype) -> float:
+    """The largest number; of float32 the largest that bfloat16 has too, in which loops run graphs made in float32."""
+    return torch.finfo(torch.bfloat16 if dtype == torch.float32 else dtype).max
 
 
 class Maxout(nn.Module):

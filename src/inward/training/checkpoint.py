@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,18 +47,18 @@ class Checkpoint:
         torch.save(state, draft)
         draft.replace(self._folder / STATE)
 
-    def load(self) -> dict[str, Any] | None:
-        """What was saved last, if anything was. Raises InwardError where it cannot be read."""
+    def restore(self, into: Callable[[dict[str, Any]], None]) -> None:
+        """Hands over what was saved last, if anything was.
+
+        Raises InwardError where it cannot be read, or is not of this run.
+        """
         path = self._folder / STATE
         if not path.is_file():
-            return None
+            return
         try:
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            into(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:
-            raise InwardError(f"{path} is damaged; remove it to begin anew") from error
-        if not isinstance(found, dict):
-            raise InwardError(f"{path} is damaged; remove it to begin anew")
-        return found
+            raise InwardError(f"{path} is damaged, or of another run; remove it to begin anew") from error
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -104,8 +104,8 @@ def train(
     """
     run = _Run(recipe, module, normalize, data, held_out, adversary, strangers)
     kept = None if folder is None else Checkpoint(folder, recipe)
-    if kept is not None and (state := kept.load()) is not None:
-        run.restore(state)
+    if kept is not None:
+        kept.restore(run.restore)
     written = time.monotonic()
     while run.step < run.steps:
         run.advance()
