@@ -66,6 +66,7 @@ def test_a_small_table_and_once_more(tmp_path: Path, capsys: pytest.CaptureFixtu
     ("options", "message"),
     [
         (["--augmentation", "strong"], "there is no augmentation 'strong'; choose none, heavy"),
+        (["--eps", "0"], "eps is the largest change of any value, above 0 and at most 1, not 0; write 0.3"),
         (["--seeds", "0"], "seeds and pictures are 1 or more, not 0 and 200"),
     ],
 )

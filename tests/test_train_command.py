@@ -93,6 +93,11 @@ def test_another_recipe_in_a_folder_that_is_taken(tmp_path: Path, capsys: pytest
     assert main(quick) == 0
     assert main([*quick, "--seed", "3"]) == 2
     assert "holds a run with seed 0; give another --out, or remove the folder" in capsys.readouterr().err
+    # Nor do weights that were put there pass for those of the recipe beside them.
+    told = json.loads((tmp_path / "run" / "recipe.json").read_text()) | {"seed": 3}
+    (tmp_path / "run" / "recipe.json").write_text(json.dumps(told))
+    assert main([*quick, "--seed", "3"]) == 2
+    assert "weights.safetensors was trained with another seed; remove it to train anew" in capsys.readouterr().err
 
 
 def test_ctrl_c_and_going_on_give_the_weights_of_a_run_without(tmp_path: Path) -> None:

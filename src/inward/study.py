@@ -170,7 +170,7 @@ def activations_table_command(
         out: the folder of the study: table.json, table.md, and a folder for each network.
     """
     recipe = recipe_for({"data": data, "epochs": epochs} | TRAINED)
-    eps = eps or EPS[kind_of(data)]
+    eps = EPS[kind_of(data)] if eps is None else eps
     with progress_bar() as bar:
         split = open_set(data, size=stored_size(recipe.size), on_bytes=fetching(bar))
         networks, training = bar.add_task("networks", total=None), bar.add_task("train", total=None)

@@ -107,12 +107,14 @@ def table(
         on_network: called with what is done now, networks done, and networks in all.
 
     Raises:
-        CallError: for an unknown augmentation, or numbers below 1.
+        CallError: for an unknown augmentation, an eps outside (0, 1], or numbers below 1.
     """
     if wrong := [name for name in augmentations if name not in AUGMENTATIONS]:
         raise CallError(f"there is no augmentation '{wrong[0]}'; choose {', '.join(AUGMENTATIONS)}")
     if seeds < 1 or pictures < 1:
         raise CallError(f"seeds and pictures are 1 or more, not {seeds} and {pictures}")
+    if not 0 < eps <= 1:
+        raise CallError(f"eps is the largest change of any value, above 0 and at most 1, not {eps:g}; write 0.3")
     shown = Shown(split.held_out, recipe.size, spread(len(split.held_out.labels), pictures))
     kinds = list(itertools.product(activations, outputs, augmentations))
     total, done, found = 1 + len(kinds) * seeds, 0, []

@@ -50,9 +50,12 @@ def trained(
     _check_shape(split.train)
     # Also where it was trained already: the folder may hold another recipe's.
     Checkpoint(folder, recipe)
-    if not (folder / WEIGHTS).is_file():
+    kept = folder / WEIGHTS
+    if not kept.is_file():
         _train(recipe, split, folder, photographs, on_step)
-    return folder / WEIGHTS
+    elif other := [k for k, v in load_trained(kept)[1].get("recipe", {}).items() if asdict(recipe).get(k) != v]:
+        raise CallError(f"{kept} was trained with another {other[0]}; remove it to train anew, or give another --out")
+    return kept
 
 
 def network_of(path: Path, name: str) -> tuple[Network, dict[str, Any]]:

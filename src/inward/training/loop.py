@@ -261,7 +261,7 @@ class _Run:
         if not math.isfinite(value):
             raise InwardError(
                 f"the loss is not finite at step {self.step + 1} of {self.steps}; lower the learning rate (--rate) and "
-                "begin anew in another folder; the last checkpoint is from before"
+                "begin anew in another folder; what this one keeps is from before"
             )
         self.module.train()
         self.optimizer.zero_grad()
