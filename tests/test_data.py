@@ -18,6 +18,7 @@ from PIL import Image
 
 from inward.data import Arrays, Folder, open_set
 from inward.data.fetch import fetch
+from inward.data.packed import from_cifar
 from inward.data.sets import kind_of
 from inward.errors import CallError, InwardError
 
@@ -83,6 +84,60 @@ def test_python_batches_of_cifar(tmp_path: Path) -> None:
     assert held.classes[held.labels[0]] == "cat"
     # A row is the red plane, the green and the blue one, each by rows.
     assert held.images([2])[0, 1, 3, 7] == rows[2, 1024 + 3 * 32 + 7]
+
+
+def as_python_2_wrote_it(rows: np.ndarray, labels: bytes) -> bytes:
+    """A batch as CIFAR-10 comes: words of bytes, NumPy by its old names."""
+
+    def word(text: bytes) -> bytes:
+        return b"U" + bytes([len(text)]) + text
+
+    dtype = b"cnumpy\ndtype\n" + word(b"u1") + b"K\x00K\x01\x87R(K\x03" + word(b"|") + b"NNN" + 2 * b"J\xff\xff\xff\xff"
+    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + word(b"b") + b"\x87R"
+    array += b"(K\x01K" + bytes([len(rows)]) + b"M\x00\x0c\x86" + dtype + b"K\x00tb\x89"
+    array += b"T" + rows.size.to_bytes(4, "little") + rows.tobytes() + b"tb"
+    numbers = b"](" + b"".join(b"K" + bytes([k]) for k in labels) + b"e"
+    return b"\x80\x02}(" + word(b"data") + array + word(b"labels") + numbers + b"u."
+
+
+def test_batches_as_python_2_wrote_them(tmp_path: Path) -> None:
+    rows = write_cifar(tmp_path)
+    (tmp_path / "test_batch").write_bytes(as_python_2_wrote_it(rows[:3], bytes([3, 0, 9])))
+    _, held = open_set(str(tmp_path))
+    assert held.labels.tolist() == [3, 0, 9]
+    assert held.images([1])[0].flatten().tolist() == rows[1].tolist()
+
+
+def test_a_batch_with_any_byte_changed_is_read_or_refused(tmp_path: Path) -> None:
+    """NumPy's own reading of such files ended in a crash."""
+    path, draws = tmp_path / "batch", np.random.default_rng(0)
+    rows = draws.integers(0, 256, (2, 3072), dtype=np.uint8)
+    whole, old = pickle.dumps({b"data": rows, b"labels": [1, 2]}, protocol=2), as_python_2_wrote_it(rows, b"\x01\x02")
+    refused = 0
+    for packed in (whole, old):
+        outside = [i for i in range(len(packed)) if not 250 < i < len(packed) - 60]
+        for place in outside:
+            changed = bytearray(packed)
+            changed[place] = draws.integers(256)
+            path.write_bytes(changed)
+            try:
+                images, labels = from_cifar(path)
+            except InwardError:
+                refused += 1
+            else:
+                assert images.shape[1:] == (3, 32, 32)
+                assert len(images) == len(labels)
+    assert refused > 100
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x80\x02]r\xff\xff\xff\x7f.", b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b"."]
+)
+def test_a_small_file_takes_little_memory(tmp_path: Path, content: bytes) -> None:
+    """It says that it will number two thousand million values, or that a terabyte follows."""
+    (tmp_path / "batch").write_bytes(content)
+    with pytest.raises(InwardError, match="batch is not a Python batch of CIFAR-10"):
+        from_cifar(tmp_path / "batch")
 
 
 class Attack:

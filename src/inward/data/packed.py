@@ -9,12 +9,14 @@ import gzip
 import io
 import math
 import pickle
+import pickletools
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,10 +67,8 @@ def from_cifar(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     try:
         if path.stat().st_size > MOST_BYTES:
             _check_size(path, path.stat().st_size)
-        found = _Plain(io.BytesIO(path.read_bytes()), encoding="bytes").load()
-        data, labels = found[b"data"], found[b"labels"]
-        if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (_ROW,):
-            raise ValueError("its data are no rows of 3072 bytes")
+        found = _plain(path.read_bytes())
+        data, labels = _rows(found[b"data"]), found[b"labels"]
         if not isinstance(labels, list) or len(labels) != len(data) or not all(type(k) is int for k in labels):
             raise ValueError("its labels are not one whole number a picture")
         return data.reshape(-1, 3, 32, 32).copy(), np.array(labels, np.int64)
@@ -76,18 +76,72 @@ def from_cifar(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         raise _unreadable(path, "a Python batch of CIFAR-10", error) from error
 
 
-class _Plain(pickle.Unpickler):
-    """Reads numbers, words, lists and arrays of numbers; whatever else a file asks for is refused."""
+def _plain(packed: bytes) -> Any:
+    """What a pickle says, without running anything that it names. Raises pickle.UnpicklingError."""
+    with warnings.catch_warnings():
+        # Of escapes in words of a damaged file.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        # The unpickler makes room for as many values as the largest number that it is told to remember one by.
+        for step, number, _ in pickletools.genops(packed):
+            if step.name in _REMEMBERED and int(number or 0) > len(packed):
+                raise pickle.UnpicklingError(f"it numbers {number} values")
+        return _Plain(io.BytesIO(packed), encoding="bytes").load()
 
-    _ARRAYS = frozenset({("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")})
-    _MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
+
+_REMEMBERED = {"PUT", "BINPUT", "LONG_BINPUT"}
+
+
+class _Named:
+    """What a pickle names: it keeps what it is told. NumPy's own would believe it, to the point of a crash."""
+
+    def __init__(self, *said: Any) -> None:
+        self.said, self.state = said, ()
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _Array(_Named):
+    """An array; its state: a version, the shape, the dtype, whether in Fortran's order, the values."""
+
+
+class _Dtype(_Named):
+    """A dtype by its code."""
+
+
+class _Encoded(_Named):
+    """Bytes that are written as a word of as many letters."""
+
+    def __new__(cls, word: str, _: str) -> Any:
+        return word.encode("latin1")
+
+
+class _Plain(pickle.Unpickler):
+    """Reads numbers, words and lists, and keeps what is said of arrays; whatever else a file asks for is refused."""
+
+    _KNOWN: ClassVar[dict[tuple[str, str], type[_Named]]] = {
+        ("numpy", "ndarray"): _Named,
+        ("numpy", "dtype"): _Dtype,
+        ("_codecs", "encode"): _Encoded,
+        ("numpy.core.multiarray", "_reconstruct"): _Array,
+        ("numpy._core.multiarray", "_reconstruct"): _Array,
+    }
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        if (module_name, global_name) in self._ARRAYS:
-            return super().find_class(module_name, global_name)
-        if module_name in self._MODULES and global_name == "_reconstruct":
-            return super().find_class("numpy._core.multiarray", global_name)
-        raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}, which is no array of numbers")
+        if (module_name, global_name) not in self._KNOWN:
+            raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}, which is no array of numbers")
+        return self._KNOWN[module_name, global_name]
+
+
+def _rows(told: Any) -> NDArray[np.uint8]:
+    """Rows of 3072 bytes by what a pickle says of an array. Raises ValueError where it is none."""
+    if isinstance(told, _Array) and isinstance(told.state, tuple) and len(told.state) == 5:
+        _, shape, dtype, by_columns, values = told.state
+        is_rows = isinstance(values, bytes) and shape == (len(values) // _ROW, _ROW) and len(values) % _ROW == 0
+        is_bytes = isinstance(dtype, _Dtype) and dtype.said[:1] in (("u1",), (b"u1",))
+        if is_rows and is_bytes and not by_columns:
+            return np.frombuffer(values, np.uint8).reshape(shape)
+    raise ValueError("its data are no rows of 3072 bytes")
 
 
 def _declared(archive: zipfile.ZipFile, name: str) -> int:
