@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from inward import load, visualize
+from inward import load, lrp, visualize
 from inward.errors import CallError, InwardError
 from inward.nets.activations import ACTIVATIONS, Maxout, RectifiedLog, activation, normalization, pieces_of
 from inward.nets.cnn import CNN
@@ -65,6 +65,19 @@ def test_pictures_of_units_behind_them_in_bfloat16(name: str) -> None:
     found = visualize(net, ["layer1/1", "layer2/2"], steps=8, precision="auto")
     assert found.images.isfinite().all()
     assert (found.history[-1] > found.history[0]).all()
+
+
+@pytest.mark.usefixtures("single_thread")
+@pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) - {"relog-steep"}))
+def test_relevance_goes_through_activations_unchanged(name: str) -> None:
+    """Without biases nothing takes relevance away: it adds up to the score, whatever the activation."""
+    module = seeded(lambda: CNN(3, 4, 12, name, "none", width=4)).double()
+    for key, value in module.named_parameters():
+        if key.endswith("bias"):
+            torch.nn.init.zeros_(value)
+    net = Network.of(module, size=12)
+    found = lrp(net, images(2, 3, 12, 12).double(), target="class:1", rule="epsilon", epsilon=1e-14)
+    assert found.values.flatten(1).sum(1).tolist() == pytest.approx(found.scores.tolist(), rel=1e-4)
 
 
 def test_a_rectified_log_keeps_digits_near_zero() -> None:

@@ -20,7 +20,7 @@ _ACTIVATIONS = {
     *("relu", "relu6", "hardtanh", "threshold", "clamp", "clamp_min", "clamp_max", "leaky_relu", "prelu_kernel"),
     *("prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish", "softplus"),
     *("sigmoid", "hardsigmoid", "log_sigmoid", "log_sigmoid_forward", "tanh", "softsign", "hardshrink", "softshrink"),
-    "neg",
+    *("neg", "log1p"),
 }
 # What only moves, copies or chooses values: the gradient is the relevance already.
 _MOVES = {
