@@ -41,7 +41,9 @@ class Subject:
 
     Attributes:
         eps: a list of (norm, eps).
-        near: of how many images the smallest change is looked for.
+        near: of how many images the smallest change is looked for. Paths part by rounding, and single lengths differ by
+            some percent either way: the median needs many.
+        few: of how many by searches of a thousand passes and more.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Subject:
     labels: Tensor
     eps: Sequence[tuple[Literal["linf", "l2"], float]]
     near: int
+    few: int
 
     @property
     def net(self) -> Network:
@@ -66,7 +69,7 @@ class _Shown(nn.Module):
 
 def small(name: str, eps: Sequence[tuple[Literal["linf", "l2"], float]], count: int = 128, near: int = 64) -> Subject:
     """A network of the tests and the first test images that it is right about."""
-    return _right(name, trained(name), *shown(name, 4 * count), eps, count, near)
+    return _right(name, trained(name), *shown(name, 4 * count), eps, count, (near, near))
 
 
 def squeezenet(count: int = 32) -> Subject:
@@ -76,15 +79,15 @@ def squeezenet(count: int = 32) -> Subject:
     whole = nn.Sequential(_Shown(), module).eval()
     images = photographs(Network.of(whole, size=227), count)
     labels = whole(images).argmax(1)
-    return _right("squeezenet", whole, images, labels, [("linf", 0.25 / 255)], count, 4)
+    return _right("squeezenet", whole, images, labels, [("linf", 0.25 / 255)], count, (16, 4))
 
 
 def _right(
-    name: str, module: nn.Module, images: Tensor, labels: Tensor, eps: Sequence[Any], count: int, near: int
+    name: str, module: nn.Module, images: Tensor, labels: Tensor, eps: Sequence[Any], count: int, near: tuple[int, int]
 ) -> Subject:
     with torch.no_grad():
         right = (module(images).argmax(1) == labels).nonzero()[:count, 0]
-    return Subject(name, module, images[right], labels[right], eps, near)
+    return Subject(name, module, images[right], labels[right], eps, *near)
 
 
 SUBJECTS: dict[str, Callable[[], Subject]] = {
@@ -98,12 +101,13 @@ SUBJECTS: dict[str, Callable[[], Subject]] = {
 
 @dataclass(frozen=True)
 class Contest:
-    """An attack that looks for the smallest change, and its peers, which make as many steps."""
+    """An attack that looks for the smallest change, and its peers, which make as many steps; a thousand, where long."""
 
     name: str
     norm: str
     ours: Ours
     peers: dict[str, Peer]
+    is_long: bool = False
 
 
 def _foolbox(kind: str, **options: Any) -> Peer:
@@ -152,6 +156,7 @@ CONTESTS = (
             ),
             "torchattacks CW": _torchattacks("CW", steps=SEARCHES * STEPS),
         },
+        is_long=True,
     ),
     Contest("ddn", "l2", _ours(ddn), {"foolbox DDNAttack": _foolbox("DDNAttack", steps=100)}),
     Contest("fmn", "l2", _ours(fmn, norm="l2"), {"foolbox L2FMNAttack": _foolbox("L2FMNAttack", steps=100)}),
@@ -162,7 +167,8 @@ CONTESTS = (
 
 def smallest(subject: Subject, contest: Contest) -> list[dict[str, Any]]:
     """A row for every peer: successes and median lengths."""
-    images, labels = subject.images[: subject.near], subject.labels[: subject.near]
+    count = subject.few if contest.is_long else subject.near
+    images, labels = subject.images[:count], subject.labels[:count]
     fooled, lengths = _lengths(subject, contest.ours(subject.net, images, labels).adversarial, contest.norm)
     rows = []
     for name, peer in contest.peers.items():
