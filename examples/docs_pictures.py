@@ -2,7 +2,8 @@
 
     python examples/docs_pictures.py inception_v1.safetensors classes.txt docs/images [FIGURE ...]
 
-Without names, all figures. The photographs are those of scikit-image; about fifteen minutes on two CPU cores.
+Without names, all figures; balls is of two networks that have to be trained first. The photographs are those of
+scikit-image; about fifteen minutes on two CPU cores.
 """
 
 from __future__ import annotations
@@ -119,6 +120,21 @@ def twins(_: inward.Network) -> Image.Image:
     return draw.grid(shown, columns=len(_KINDS), captions=captions)
 
 
+def balls(_: inward.Network) -> Image.Image:
+    """Ten classes of networks trained within either ball, as the robust twin is, but for twelve epochs.
+
+    In runs/l2 and runs/linf: inward train --data runs/imagenette --adversarial fgsm --crop 0.4 --ema 0.99 --epochs 12,
+    with --ball l2 --eps 1.5 and with --eps 4/255.
+    """
+    kinds = inward.load("inward/robust").labels
+    runs = {"L2": "runs/l2", "L_inf": "runs/linf"}
+    asked = [f"class:{number}" for number in range(len(kinds))]
+    found = {ball: _pictures(inward.load(run), asked, steps=96) for ball, run in runs.items()}
+    captions = [f"{ball} {kind}" for ball in found for kind in kinds]
+    shown = [draw.to_picture(image) for images in found.values() for image in images]
+    return draw.grid(shown, columns=len(kinds), captions=captions)
+
+
 def atlas(net: inward.Network) -> Image.Image:
     """The page that the tutorial ends with, as a browser shows it."""
     with tempfile.TemporaryDirectory() as place:
@@ -173,6 +189,7 @@ FIGURES: dict[str, Callable[[inward.Network], Image.Image]] = {
         caricatures,
         way,
         twins,
+        balls,
         atlas,
     )
 }
