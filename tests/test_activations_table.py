@@ -23,6 +23,8 @@ LEFT = dict.fromkeys(COLUMNS, 0.5)
         ({"fgsm": 0.9}, False),
         ({"square": 0.4}, True),
         ({"transfer": 0.46}, False),
+        # Most of its attacks go by the gradient too, only better.
+        ({"autoattack": 0.1}, False),
     ],
 )
 def test_what_counts_as_masked(change: dict[str, float], masked: bool) -> None:

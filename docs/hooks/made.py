@@ -80,15 +80,15 @@ def trained() -> str:
 
 
 def activations() -> str:
-    """Means over the seeds of networks that `inward study activations-table` trained and attacked."""
+    """What `inward study activations-table` found on MNIST, at one eps after the other."""
     columns = ("clean", "fgsm", "pgd-40", "autoattack", "square", "transfer")
-    kinds: dict[str, list[dict[str, float]]] = {}
-    for one in json.loads((RESULTS / "activations.json").read_text(encoding="utf-8")):
-        kinds.setdefault(one["activation"], []).append(one)
-    rows = [f"| activation | networks | {' | '.join(columns)} |", f"|{' --- |' * (len(columns) + 2)}"]
-    for name, seeds in kinds.items():
-        means = (f"{sum(one[column] for one in seeds) / len(seeds):.1%}" for column in columns)
-        rows.append(f"| {name} | {len(seeds)} | {' | '.join(means)} |")
+    heads = ("activation", "output", "augmentation", "eps", *columns, "masked")
+    rows = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    for table in json.loads((RESULTS / "activations.json").read_text(encoding="utf-8")):
+        for kind in table["kinds"]:
+            own = (*(kind[name] for name in ("activation", "output", "augmentation")), f"{table['eps']:g}")
+            means = (f"{kind['accuracy'][column]['mean']:.1%}" for column in columns)
+            rows.append(f"| {' | '.join((*own, *means, 'yes' if kind['masked'] else 'no'))} |")
     return "\n".join(rows)
 
 
