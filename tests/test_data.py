@@ -60,6 +60,19 @@ def test_a_file_of_mnist_that_is_missing_or_cut(tmp_path: Path) -> None:
         open_set(str(tmp_path))
 
 
+def test_idx_files_are_read_to_their_checksum(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    path = tmp_path / "train-labels-idx1-ubyte.gz"
+    whole = bytearray(path.read_bytes())
+    whole[-6] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(InwardError, match="is not an idx file that can be read: CRC check failed"):
+        open_set(str(tmp_path))
+    path.write_bytes(gzip.compress(idx(np.array([0, 1, 2, 3, 4, 5])) + b"more"))
+    with pytest.raises(InwardError, match="it holds more than it says"):
+        open_set(str(tmp_path))
+
+
 def test_labels_outside_the_classes(tmp_path: Path) -> None:
     write_mnist(tmp_path)
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.array([0, 1, 2, 3, 4, 10]))))

@@ -75,6 +75,7 @@ def test_an_open_world_is_on_the_card(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--data", "digits", "--activation", "swish"], "there is no activation 'swish'; choose relu"),
         (["--data", "digits", "--epochs", "1.5"], "is not a whole number"),
         (["--data", "digits", "--adversarial", "pgd", "--eps", "8"], "at most 1 in linf"),
+        (["--data", "digits", "--adversarial", "pgd", "--ball", "l2"], "needs a ball; give eps, such as 0.5"),
         (["--data", "digits", "--net", "vgg"], "there is no net 'vgg'; choose cnn, resnet"),
     ],
 )

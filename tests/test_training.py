@@ -272,6 +272,7 @@ def test_a_folder_of_another_recipe(tmp_path: Path) -> None:
         ({"adversarial": "pgd", "eps": 8.0}, "at most 1 in linf, not 8; write 8/255"),
         ({"open_world": True}, "softmax cannot; give output sigmoid"),
         ({"output": "sigmoid", "adversarial": "trades", "eps": 0.1}, "TRADES compares softmax"),
+        ({"adversarial": "free", "ball": "l2", "eps": 0.5}, "by signs, in linf, not l2; use pgd or fgsm"),
         ({"optimizer": "lion"}, "there is no optimizer 'lion'; choose sgd, adamw"),
     ],
 )

@@ -95,7 +95,8 @@ def recipe_for(given: dict[str, Any]) -> Recipe:
     chosen = dict(PRESETS[kind])
     adversarial = given.get("adversarial") or "none"
     chosen |= _ATTACKS.get(adversarial, {})
-    if adversarial != "none":
+    # Radii of other balls are other numbers, which are given.
+    if adversarial != "none" and given.get("ball") in (None, "linf"):
         chosen["eps"] = EPS[kind]
     chosen |= OUTPUTS.get(given.get("output") or "softmax", {})
     chosen |= {name: value for name, value in given.items() if value is not None}

@@ -56,7 +56,10 @@ def from_idx(path: Path, axes: int) -> NDArray[np.uint8]:
             if kind != 0x800 + axes:
                 raise ValueError(f"it begins with {kind}, and idx files of bytes with {0x800 + axes}")
             _check_size(path, math.prod(shape))
-            values = file.read(math.prod(shape))
+            # To the end, where gzip has its checksum.
+            values = file.read(math.prod(shape) + 1)
+        if len(values) > math.prod(shape):
+            raise ValueError("it holds more than it says")
         return np.frombuffer(values, np.uint8).reshape(shape).copy()
     except _DAMAGED as error:
         raise _unreadable(path, "an idx file", error) from error

@@ -121,9 +121,14 @@ class Recipe:
 
     def _check_together(self) -> None:
         if self.adversarial != "none" and self.eps == 0:
-            raise CallError(f"adversarial training ({self.adversarial}) needs a ball; give eps, such as 8/255")
+            usual = {"l2": "0.5", "l1": "12"}.get(self.ball, "8/255")
+            raise CallError(f"adversarial training ({self.adversarial}) needs a ball; give eps, such as {usual}")
         if self.ball == "linf" and self.eps > 1:
             raise CallError(f"eps is in [0, 1] units and at most 1 in linf, not {self.eps:g}; write 8/255 for 8 levels")
+        if self.adversarial == "free" and self.ball != "linf":
+            raise CallError(
+                f"free adversarial training moves pictures by signs, in linf, not {self.ball}; use pgd or fgsm"
+            )
         if self.open_world and self.output != "sigmoid":
             raise CallError("a picture of no class is answered by zeros, which softmax cannot; give output sigmoid")
         if self.output == "sigmoid" and self.adversarial == "trades":
