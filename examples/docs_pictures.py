@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +115,7 @@ _KINDS = ("church", "English springer", "golf ball", "gas pump", "garbage truck"
 def twins(_: inward.Network) -> Image.Image:
     """Six classes of the two networks that come with inward."""
     found = {name: _pictures(inward.load(f"inward/{name}"), [f"class:{k}" for k in _KINDS]) for name in TWINS}
-    captions = [f"{name}: {kind}" for name in found for kind in _KINDS]
-    shown = [draw.to_picture(image) for images in found.values() for image in images]
-    return draw.grid(shown, columns=len(_KINDS), captions=captions)
+    return _rows(found, _KINDS)
 
 
 def balls(_: inward.Network) -> Image.Image:
@@ -130,9 +128,7 @@ def balls(_: inward.Network) -> Image.Image:
     runs = {"L2": "runs/l2", "L_inf": "runs/linf"}
     asked = [f"class:{number}" for number in range(len(kinds))]
     found = {ball: _pictures(inward.load(run), asked, steps=96) for ball, run in runs.items()}
-    captions = [f"{ball} {kind}" for ball in found for kind in kinds]
-    shown = [draw.to_picture(image) for images in found.values() for image in images]
-    return draw.grid(shown, columns=len(kinds), captions=captions)
+    return _rows(found, kinds)
 
 
 def atlas(net: inward.Network) -> Image.Image:
@@ -197,6 +193,13 @@ FIGURES: dict[str, Callable[[inward.Network], Image.Image]] = {
 
 def _pictures(net: inward.Network, addresses: Sequence[str], **options: Any) -> torch.Tensor:
     return inward.visualize(net, addresses, **options).images
+
+
+def _rows(found: Mapping[str, torch.Tensor], kinds: Sequence[str]) -> Image.Image:
+    """A row of classes for each network, by its name."""
+    captions = [f"{name}: {kind}" for name in found for kind in kinds]
+    shown = [draw.to_picture(image) for images in found.values() for image in images]
+    return draw.grid(shown, columns=len(kinds), captions=captions)
 
 
 def _row(images: Sequence[torch.Tensor], captions: Sequence[str]) -> Image.Image:
