@@ -11,11 +11,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from inward import load, lrp, visualize
+from inward.columns.objectives import Probability
 from inward.errors import CallError, InwardError
+from inward.methods.predict import predict
 from inward.nets.activations import ACTIVATIONS, Maxout, RectifiedLog, activation, normalization, pieces_of
 from inward.nets.cnn import CNN
 from inward.nets.resnet import Block, ResNet
-from inward.nets.trained import build, load_trained, save_trained
+from inward.nets.trained import build, load_trained, rounded, save_trained
 from inward.network import Network
 from same import images, seeded
 
@@ -167,6 +169,42 @@ def test_a_file_of_weights_is_a_network(tmp_path: Path, half: bool) -> None:
     torch.testing.assert_close(net(x), again((x - low) / high))
     with pytest.raises(CallError, match="has its own weights; leave out --weights"):
         load(str(tmp_path), weights="random")
+
+
+def test_what_half_precision_has_no_room_for_stays_as_it_is(tmp_path: Path) -> None:
+    module = made()
+    with torch.no_grad():
+        module.fc2.bias[1] = 1e5  # type: ignore[union-attr, operator, index]
+    save_trained(tmp_path / "weights.safetensors", module, TOLD, half=True)
+    again, _ = load_trained(tmp_path / "weights.safetensors")
+    assert again.fc2.bias[1] == 1e5  # type: ignore[union-attr, index]
+    rounded(module)
+    x = images(2, 3, 16, 16)
+    assert torch.equal(again(x), module(x))
+    with torch.no_grad():
+        module.fc2.bias[1] = torch.inf  # type: ignore[union-attr, operator, index]
+    with pytest.raises(InwardError, match=r"the weights fc2\.bias are not finite, and are not written; lower the"):
+        save_trained(tmp_path / "other.safetensors", module, TOLD, half=True)
+    assert not (tmp_path / "other.safetensors").exists()
+
+
+def test_classes_that_are_propositions_of_their_own(tmp_path: Path) -> None:
+    """Trained with sigmoids, a network gives every class the sigmoid of its own logit, whatever the others have."""
+    x = images(2, 3, 16, 16)
+    chances = {}
+    for output in ("sigmoid", "softmax"):
+        save_trained(tmp_path / "weights.safetensors", made(), TOLD | {"recipe": {"output": output}}, half=False)
+        net = load(str(tmp_path))
+        logits = net(x).double()
+        assert (net.output, net.edit().upto("fc2").output) == (output, output)
+        expected = logits.sigmoid() if output == "sigmoid" else logits.softmax(1)
+        for row, chance in zip(predict(net, x), expected, strict=True):
+            assert [p.probability for p in row] == pytest.approx(chance.sort(descending=True).values.tolist())
+        chances[output] = Probability(2)(net.trace(x, ["class"]))
+        torch.testing.assert_close(chances[output].double(), expected[:, 2], rtol=1e-5, atol=0)
+    assert (chances["sigmoid"] - chances["softmax"]).abs().min() > 0.01
+    with pytest.raises(CallError, match="there is no output 'tanh'; write softmax or sigmoid"):
+        Network.of(made(), size=16, output="tanh")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

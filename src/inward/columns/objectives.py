@@ -261,7 +261,7 @@ class ClassScore(_OfClasses):
 
 @dataclass(frozen=True)
 class Probability(_OfClasses):
-    """The probability of a class, softmax(z)_y; to look at, rarely to climb.
+    """The probability of a class, softmax(z)_y or sigmoid(z_y); to look at, rarely to climb.
 
     It rises most easily by lowering the logits of other classes, so that a picture need not show its
     own (Simonyan, Vedaldi and Zisserman, "Deep inside convolutional networks", 2013), and its
@@ -270,7 +270,7 @@ class Probability(_OfClasses):
 
     def __call__(self, trace: Trace) -> Scores:
         logits, index = self.logits(trace)
-        return logits.softmax(1).gather(1, index[:, None])[:, 0]
+        return trace.probabilities(logits).gather(1, index[:, None])[:, 0]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from inward.types import Images, Scores, Size
 Target: TypeAlias = str | Sequence[str] | Objective | None
 """An address, or one an image (classes only); an objective; None, each image's own answer."""
 Of: TypeAlias = Literal["score", "probability", "cross-entropy"]
-"""Of a class: its logit, its probability after softmax, or minus its cross-entropy."""
+"""Of a class: its logit, its probability, or minus its cross-entropy."""
 
 
 _GIVEN = "a baseline is an image given in Python, so this cannot be computed again from its manifest"

@@ -13,7 +13,7 @@ from inward.types import Images
 
 @dataclass(frozen=True)
 class Prediction:
-    """A class with its label and its probability (softmax over the logits)."""
+    """A class with its label and its probability (softmax over the logits, or of each a sigmoid)."""
 
     index: int
     label: str
@@ -37,6 +37,6 @@ def predict(net: Network, images: Images, *, top: int = 5) -> list[list[Predicti
         raise CallError(f"the output of {net.name} has the shape {tuple(logits.shape)}; predictions need (N, classes)")
     if logits.isnan().any():
         raise InwardError(f"{net.name} answers NaN; check its weights, and --mean, --std and --dtype")
-    best = logits.cpu().double().softmax(1).topk(min(top, logits.shape[1]), dim=1)
+    best = net.probabilities(logits.cpu().double()).topk(min(top, logits.shape[1]), dim=1)
     rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return [[Prediction(k, net.label(k), p) for k, p in zip(*row, strict=True)] for row in rows]

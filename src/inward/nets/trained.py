@@ -20,6 +20,7 @@ from inward.draw.saving import write_whole
 from inward.errors import CallError, InwardError
 from inward.nets.cnn import CNN
 from inward.nets.resnet import ResNet
+from inward.network.answers import Output
 
 NETS: dict[str, Callable[..., nn.Module]] = {"cnn": CNN, "resnet": ResNet}
 WEIGHTS = "weights.safetensors"
@@ -35,7 +36,13 @@ def build(net: str, *, channels: int, classes: int, size: int, activation: str, 
 
 
 def save_trained(path: Path, module: nn.Module, told: Mapping[str, Any], *, half: bool) -> None:
-    """Writes weights with what they belong to, in half precision where that is asked; a whole file or none."""
+    """Writes weights with what they belong to, in half precision where that is asked; a whole file or none.
+
+    What half precision has no room for stays as it is. Raises InwardError for weights that are not finite.
+    """
+    wrong = next((k for k, v in module.state_dict().items() if not v.isfinite().all()), None)
+    if wrong is not None:
+        raise InwardError(f"the weights {wrong} are not finite, and are not written; lower the learning rate (--rate)")
     state = {k: _as_kept(v, half) for k, v in module.state_dict().items()}
     write_whole(save(state, {_KEY: json.dumps(told)}), path)
 
@@ -70,6 +77,12 @@ def load_trained(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     return module.eval(), told
 
 
+def output_of(told: Mapping[str, Any]) -> Output:
+    """What makes probabilities of the logits of a network, by what its file of weights says."""
+    recipe = told.get("recipe")
+    return "sigmoid" if isinstance(recipe, dict) and recipe.get("output") == "sigmoid" else "softmax"
+
+
 def build_as_told(told: Mapping[str, Any]) -> nn.Module:
     """The network that a file of weights says it belongs to, with random weights."""
     own = {k: told["net"][k] for k in ("activation", "norm")}
@@ -87,7 +100,7 @@ def shipped_card(name: str) -> dict[str, Any]:
 
 
 def _as_kept(value: Tensor, half: bool) -> Tensor:
-    if half and value.is_floating_point():
+    if half and value.is_floating_point() and bool((value.abs() <= torch.finfo(torch.float16).max).all()):
         value = value.to(torch.float16)
     return value.detach().cpu().contiguous()
 

@@ -20,7 +20,9 @@ from torch import nn
 
 from inward.errors import CallError, InwardError
 from inward.network.address import nearest
+from inward.network.answers import Output
 from inward.network.archive import load_program
+from inward.network.devices import pick_device
 from inward.network.files import (
     absolute,
     read_labels,
@@ -31,7 +33,7 @@ from inward.network.files import (
     whole_words,
 )
 from inward.network.modules import unwrap
-from inward.network.network import Network, pick_device
+from inward.network.network import Network
 from inward.network.preprocess import Preprocess
 from inward.network.program import ProgramSource
 from inward.types import Size
@@ -57,9 +59,14 @@ class _Found:
     """A module with what its origin says of its preprocessing and its labels."""
 
     def __init__(
-        self, module: nn.Module, preprocess: dict[str, Any] | None = None, labels: Sequence[str] | None = None
+        self,
+        module: nn.Module,
+        preprocess: dict[str, Any] | None = None,
+        labels: Sequence[str] | None = None,
+        output: Output = "softmax",
     ):
         self.module, self.preprocess, self.labels = module, preprocess or {}, labels
+        self.output: Output = output
 
 
 def load(
@@ -116,6 +123,7 @@ def load(
         mean=tuple(mean) if mean is not None else defaults.get("mean", ()),
         std=tuple(std) if std is not None else defaults.get("std", ()),
         labels=names,
+        output=found.output,
         device=device,
         dtype=dtype,
     )
@@ -188,7 +196,7 @@ def _of_trained(path: Path, *, random: bool = False) -> _Found:
         module = kept.build_as_told(told)
     size = told["size"]
     preprocess = {"size": (size, size), "mean": told["mean"], "std": told["std"], "channels": told["channels"]}
-    return _Found(module, preprocess, told["classes"])
+    return _Found(module, preprocess, told["classes"], kept.output_of(told))
 
 
 def _torchvision(name: str, weights: str | Path | None) -> _Found:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from inward.errors import CallError, InwardWarning
 from inward.network.address import Address, class_index, nearest, parse
+from inward.network.answers import Output, check_output, probabilities
+from inward.network.devices import pick_device
 from inward.network.graph import NOTHING, Edit, Graph, Point
 from inward.network.half import halve
 from inward.network.hooks import HookGraph
@@ -22,7 +24,7 @@ from inward.network.modules import channels_of, unwrap
 from inward.network.preprocess import Preprocess
 from inward.network.source import ModuleSource, Source
 from inward.network.trace import Trace, point_key
-from inward.types import Images, Size
+from inward.types import Images, Logits, Size
 
 T = TypeVar("T")
 
@@ -44,6 +46,7 @@ class Network:
         name: str,
         preprocess: Preprocess,
         labels: Sequence[str] | None = None,
+        output: Output = "softmax",
         edits: tuple[Edit, ...] = (),
         ends: tuple[str, ...] | None = None,
         half: torch.dtype | None = None,
@@ -53,6 +56,7 @@ class Network:
         self.name = name
         self.preprocess = preprocess
         self.labels = None if labels is None else tuple(labels)
+        self.output: Output = check_output(output)
         self.memory = memory
         self.spec = dict(spec or {})
         self._source = source
@@ -77,6 +81,7 @@ class Network:
         std: Sequence[float] = (),
         order: str = "rgb",
         labels: Sequence[str] | None = None,
+        output: Output = "softmax",
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> Network:
@@ -84,9 +89,10 @@ class Network:
 
         ``size`` (pixels, default 224 x 224) is the size at which the points are listed; other sizes
         are exported when they come. ``channels`` is read off the first convolution by default.
-        ``mean`` and ``std`` are in [0, 1] units and by default absent (0 and 1). The module stays
-        where it is unless ``device`` or ``dtype`` ask for a copy. ``torch.compile``d and
-        DataParallel modules are unwrapped.
+        ``mean`` and ``std`` are in [0, 1] units and by default absent (0 and 1). ``output`` is what
+        makes probabilities of the logits: softmax, or sigmoid where each class is a proposition of its
+        own. The module stays where it is unless ``device`` or ``dtype`` ask for a copy.
+        ``torch.compile``d and DataParallel modules are unwrapped.
 
         Raises CallError for a module in train mode, a ScriptModule or a quantized module.
         """
@@ -100,7 +106,7 @@ class Network:
             order=order,
         )
         label = name or type(module).__name__
-        net = cls(ModuleSource(module, label), name=label, preprocess=preprocess, labels=labels)
+        net = cls(ModuleSource(module, label), name=label, preprocess=preprocess, labels=labels, output=output)
         return net.to(device=device, dtype=dtype)
 
     def __repr__(self) -> str:
@@ -183,6 +189,7 @@ class Network:
             "name": self.name,
             "preprocess": self.preprocess,
             "labels": self.labels,
+            "output": self.output,
             "edits": self._edits,
             "ends": self._ends,
             "half": self._half,
@@ -353,21 +360,13 @@ class Network:
         """The number of parameters; one that is used twice counts once, buffers do not count."""
         return self._source.parameters()
 
+    def probabilities(self, logits: Logits) -> Logits:
+        """Of logits (N, K) the probabilities, by the network's :attr:`output`."""
+        return probabilities(logits, self.output)
+
     def label(self, index: int) -> str:
         """The name of a class, or its number where the network has no labels."""
         return named_class(index, self.labels, self.classes)
-
-
-def pick_device(device: str | torch.device) -> torch.device:
-    """``auto`` is CUDA or MPS where there is one, else the CPU. Raises CallError for a device that is not there."""
-    if str(device) != "auto":
-        try:
-            return torch.empty(0, device=device).device
-        except (RuntimeError, AssertionError) as error:
-            raise CallError(f"there is no device '{device}' here; give --device cpu or auto") from error
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("mps", 0) if torch.backends.mps.is_available() else torch.device("cpu")
 
 
 def _state(tensor: Tensor) -> tuple[int, int, float]:

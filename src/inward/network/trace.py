@@ -11,7 +11,7 @@ from torch import Tensor
 from inward.errors import CallError
 from inward.network.address import Address
 from inward.network.layout import Layout
-from inward.types import Images, Pictures
+from inward.types import Images, Logits, Pictures
 
 if TYPE_CHECKING:
     from inward.network.network import Network
@@ -49,6 +49,10 @@ class Trace(Mapping[str, Tensor]):
     def layout(self, address: str) -> Layout:
         """The layout of the point."""
         return self._network.layout_of(self._network.resolve(address, self._size), self._size)
+
+    def probabilities(self, logits: Logits) -> Logits:
+        """Of logits (N, K) the probabilities, as the network that made them means them."""
+        return self._network.probabilities(logits)
 
     def split(self, size: int = 1) -> list[Trace]:
         """The traces of every ``size`` neighboring images."""
