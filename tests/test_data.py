@@ -6,6 +6,7 @@ import gzip
 import pickle
 import struct
 import threading
+import zipfile
 from collections.abc import Iterator
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 
 from inward.data import Arrays, Folder, open_set
+from inward.data.dataset import fingerprint
 from inward.data.fetch import fetch
 from inward.data.packed import from_cifar
 from inward.data.sets import kind_of
@@ -56,7 +58,10 @@ def test_a_file_of_mnist_that_is_missing_or_cut(tmp_path: Path) -> None:
     with pytest.raises(InwardError, match=r"t10k-images-idx3-ubyte\.gz is not an idx file that can be read"):
         open_set(str(tmp_path))
     (tmp_path / "t10k-images-idx3-ubyte.gz").unlink()
-    with pytest.raises(InwardError, match="give it all four files"):
+    with pytest.raises(InwardError, match=r"has train-images.* and no t10k-images.*; give it all 4 files of the set"):
+        open_set(str(tmp_path))
+    (tmp_path / "train-images-idx3-ubyte.gz").unlink()
+    with pytest.raises(InwardError, match=r"has train-labels.* and no train-images"):
         open_set(str(tmp_path))
 
 
@@ -97,6 +102,23 @@ def test_python_batches_of_cifar(tmp_path: Path) -> None:
     assert held.classes[held.labels[0]] == "cat"
     # A row is the red plane, the green and the blue one, each by rows.
     assert held.images([2])[0, 1, 3, 7] == rows[2, 1024 + 3 * 32 + 7]
+
+
+def test_a_batch_is_missing(tmp_path: Path) -> None:
+    write_cifar(tmp_path)
+    (tmp_path / "test_batch").unlink()
+    with pytest.raises(InwardError, match="has data_batch_1 and no test_batch; give it all 6 files of the set"):
+        open_set(str(tmp_path))
+
+
+def test_batches_by_columns_and_labels_beyond_words(tmp_path: Path) -> None:
+    rows = write_cifar(tmp_path)
+    columns = {b"data": np.asfortranarray(rows), b"labels": [3, 0, 9, 1]}
+    (tmp_path / "test_batch").write_bytes(pickle.dumps(columns, protocol=2))
+    assert torch.equal(open_set(str(tmp_path)).held_out.images([2]).flatten(), torch.from_numpy(rows[2]))
+    (tmp_path / "test_batch").write_bytes(pickle.dumps({b"data": rows, b"labels": [2**70, 0, 9, 1]}, protocol=2))
+    with pytest.raises(InwardError, match="test_batch is not a Python batch of CIFAR-10"):
+        open_set(str(tmp_path))
 
 
 def as_python_2_wrote_it(rows: np.ndarray, labels: bytes) -> bytes:
@@ -206,14 +228,63 @@ def test_the_middle_of_a_picture_is_taken(tmp_path: Path) -> None:
     assert Folder(tmp_path, 10).images([0]).float().mean() == 200
 
 
-def test_one_folder_is_split_by_every_tenth(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        for i in range(15):
-            picture(tmp_path / name / f"{i:02}.png", (i, i, i))
-    train, held = open_set(str(tmp_path), size=8)
-    assert held.images(range(3))[:, 0, 0, 0].tolist() == [9, 4, 14]
-    assert len(train.labels) == 27
+def test_of_one_folder_every_tenth_of_each_class_is_held_out(tmp_path: Path) -> None:
+    for name, count in (("a", 25), ("b", 3), ("c", 10)):
+        for i in range(count):
+            picture(tmp_path / "set" / name / f"{i:02}.png", (i, i, i))
+    train, held = open_set(str(tmp_path / "set"), size=8)
+    assert held.images(range(4))[:, 0, 0, 0].tolist() == [9, 19, 2, 9]
+    assert held.labels.tolist() == [0, 0, 1, 2]
+    assert train.labels.bincount().tolist() == [23, 2, 9]
     assert train.images([9])[0, 0, 0, 0] == 10
+    # The same where it is all in train.
+    (tmp_path / "outer").mkdir()
+    (tmp_path / "set").rename(tmp_path / "outer" / "train")
+    assert open_set(str(tmp_path / "outer"), size=8).held_out.labels.tolist() == [0, 0, 1, 2]
+    for i in range(2):
+        (tmp_path / "outer" / "train" / "b" / f"{i:02}.png").unlink()
+    with pytest.raises(InwardError, match="the class b of outer has 1 picture; one is trained on and one held out"):
+        open_set(str(tmp_path / "outer"), size=8)
+
+
+@pytest.mark.parametrize("labels", [np.arange(100) % 10, np.arange(100) // 10, np.arange(100) % 2])
+def test_no_class_is_lost_by_the_order_of_labels(tmp_path: Path, labels: np.ndarray) -> None:
+    np.savez(tmp_path / "set.npz", images=np.zeros((100, 8, 8), np.uint8), labels=labels)
+    train, held = open_set(str(tmp_path / "set.npz"))
+    count = len(np.unique(labels))
+    assert held.labels.bincount().tolist() == [10 // count] * count
+    assert train.labels.bincount().tolist() == [90 // count] * count
+
+
+def test_what_is_held_out_has_other_names_too(tmp_path: Path) -> None:
+    for part in ("train", "valid"):
+        for name in ("a", "b"):
+            picture(tmp_path / part / name / "x.png", (1, 2, 3))
+    assert open_set(str(tmp_path), size=8).held_out.labels.tolist() == [0, 1]
+    (tmp_path / "valid" / "b" / "x.png").unlink()
+    (tmp_path / "valid" / "b").rmdir()
+    with pytest.raises(InwardError, match="valid has no folder of the class b, which is trained on; give it one"):
+        open_set(str(tmp_path), size=8)
+
+
+def test_pictures_are_decoded_as_they_are_seen(tmp_path: Path) -> None:
+    """As `read` does: turned upright, transparency on white, 16 bits as the levels that they are."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    pixels = np.zeros((12, 12, 3), np.uint8)
+    pixels[:6] = 200
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "one" / "a.png", exif=turned)
+    clear = np.zeros((12, 12, 4), np.uint8)
+    clear[:, :6, 3] = 255
+    Image.fromarray(clear).save(tmp_path / "one" / "b.png")
+    deep = np.full((12, 12), 100 * 257, np.uint16)
+    Image.fromarray(deep).save(tmp_path / "two" / "c.png")
+    upright, clear, deep = Folder(tmp_path, 12).images([0, 1, 2])
+    assert upright[0, 3].tolist() == [0] * 6 + [200] * 6
+    assert clear[1, 3].tolist() == [0] * 6 + [255] * 6
+    assert deep.unique().tolist() == [100]
 
 
 def test_a_folder_of_pictures_is_one_class(tmp_path: Path) -> None:
@@ -235,7 +306,7 @@ def test_folders_that_will_not_do(tmp_path: Path) -> None:
     with pytest.raises(InwardError, match=r"the class empty of .* has no pictures; remove its folder or fill it"):
         open_set(str(tmp_path))
     (tmp_path / "empty" / "b.png").write_bytes(b"no picture")
-    with pytest.raises(InwardError, match=r"b\.png cannot be read \(.*\); remove it"):
+    with pytest.raises(InwardError, match=r"b\.png is not a picture that can be read; replace it"):
         Folder(tmp_path, 8).images([0])
 
 
@@ -245,18 +316,88 @@ def test_archives(tmp_path: Path) -> None:
     train, held = open_set(str(tmp_path / "set.npz"))
     assert train.shape == (3, 6, 5)
     assert train.classes == ("0", "1", "2", "3")
-    assert torch.equal(held.images([0])[0], torch.from_numpy(images[9]).permute(2, 0, 1))
-    np.savez(tmp_path / "two.npz", x_train=images, y_train=np.arange(12) % 3, x_test=images[:2], y_test=[4, 0])
+    assert torch.equal(held.images([0])[0], torch.from_numpy(images[8]).permute(2, 0, 1))
+    # As MedMNIST has its labels: one in a row, and names of its own.
+    own = {"train_images": images, "train_labels": (np.arange(12) % 3)[:, None]}
+    np.savez(tmp_path / "two.npz", **own, test_images=images[:2], test_labels=np.array([[2], [0]]))
     train, held = open_set(str(tmp_path / "two.npz"))
-    assert held.classes == train.classes == ("0", "1", "2", "3", "4")
-    np.savez(tmp_path / "bad.npz", images=images.astype(float), labels=np.arange(12))
-    with pytest.raises(InwardError, match="holds no uint8 pictures"):
-        open_set(str(tmp_path / "bad.npz"))
+    assert held.classes == train.classes == ("0", "1", "2")
+    assert held.labels.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "numbers"),
+    [
+        (np.array(["cat", "ape", "cat", "ape"]), ("ape", "cat"), [1, 0, 1, 0]),
+        (np.array([b"cat", b"ape", b"cat", b"ape"]), ("ape", "cat"), [1, 0, 1, 0]),
+        (np.array([1, 0, 1, 0], np.uint16), ("0", "1"), [1, 0, 1, 0]),
+        (np.array([1, 0, 1, 0], ">i8"), ("0", "1"), [1, 0, 1, 0]),
+        (np.array([True, False, True, False]), ("0", "1"), [1, 0, 1, 0]),
+    ],
+)
+def test_labels_of_any_kind(tmp_path: Path, labels: np.ndarray, classes: tuple[str, ...], numbers: list[int]) -> None:
+    images = np.zeros((4, 6, 5), np.uint8)
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    for part in open_set(str(tmp_path / "set.npz")):
+        assert part.classes == classes
+        assert part.labels.tolist() == numbers
+
+
+X, Y = np.zeros((4, 6, 5), np.uint8), np.array([0, 1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": X.astype(float), "labels": Y}, r"holds float64 \(4, 6, 5\), and no uint8 pictures"),
+        ({"images": X, "labels": Y * 255}, "labels from 0 to 255 and none of the class 1; number the classes from 0"),
+        ({"images": X, "labels": Y + 1}, "labels from 1 to 2 and none of the class 0"),
+        ({"images": X, "labels": Y - 1}, "labels from -1 to 0 and none of the class 0"),
+        ({"images": X, "labels": Y.astype(np.uint64) * 2**63}, "none of the class 1; number the classes"),
+        ({"images": X, "labels": Y / 2}, r"labels float64 \(4,\); it needs one whole number or one name a picture"),
+        ({"images": X, "labels": np.eye(4, dtype=int)}, r"labels int64 \(4, 4\); it needs one"),
+        ({"images": X, "labels": Y[:2]}, "has 2 labels for 4 pictures"),
+        ({"x": X, "y": Y, "x_test": X}, "set.npz has x_test and no labels of it; add y_test"),
+        ({"x": X, "y": Y, "x_test": X, "y_test": Y + 1}, "held-out part of .* has the class 2, and what is trained on"),
+        ({"x": X, "y": Y, "x_test": X[..., None].repeat(3, 3), "y_test": Y}, "are 3 x 6 x 5 and the others 1 x 6 x 5"),
+        ({"x": X, "y": Y, "x_test": X[:, 1:], "y_test": Y}, "are 1 x 5 x 5 and the others 1 x 6 x 5; give both one"),
+    ],
+)
+def test_archives_that_will_not_do(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+    np.savez(tmp_path / "set.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(InwardError, match=message):
+        open_set(str(tmp_path / "set.npz"))
+
+
+def test_a_damaged_held_out_part_is_not_passed_over(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    np.savez_compressed(tmp_path / "set.npz", x=images, y=np.arange(40) % 2, x_test=images, y_test=np.arange(40) % 2)
+    with zipfile.ZipFile(tmp_path / "set.npz") as archive:
+        place = archive.getinfo("x_test.npy").header_offset + 1000
+    whole = bytearray((tmp_path / "set.npz").read_bytes())
+    whole[place] ^= 255
+    (tmp_path / "set.npz").write_bytes(whole)
+    with pytest.raises(InwardError, match=r"set\.npz is not an \.npz file of numbers that can be read"):
+        open_set(str(tmp_path / "set.npz"))
+
+
+def test_a_set_is_told_from_another_of_its_name() -> None:
+    def known(pixels: torch.Tensor, labels: list[int], classes: tuple[str, ...] = ("a", "b")) -> dict[str, object]:
+        return fingerprint(Arrays("some", pixels, torch.tensor(labels), classes))
+
+    pixels = torch.zeros(3, 1, 4, 5, dtype=torch.uint8)
+    first = known(pixels, [0, 1, 0])
+    assert first == known(pixels.clone(), [0, 1, 0])
+    assert (first["pictures"], first["classes"]) == (3, 2)
+    others = [known(pixels + 1, [0, 1, 0]), known(pixels, [0, 1, 1]), known(pixels, [0, 1, 0], ("a", "c"))]
+    others += [known(pixels.view(3, 1, 5, 4), [0, 1, 0])]
+    assert len({one["sha256"] for one in (first, *others)}) == 5
 
 
 def test_digits_come_with_scikit_learn() -> None:
     train, held = open_set("digits")
-    assert (len(train.labels), len(held.labels)) == (1618, 179)
+    assert (len(train.labels), len(held.labels)) == (1621, 176)
     # 16 levels of ink, as whole levels of 255.
     assert set(train.images(range(50)).unique().tolist()) <= {round(k * 255 / 16) for k in range(17)}
 

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from inward.decoding import SUFFIXES
 from inward.errors import CallError
 from inward.network.load import DEFAULT, TWINS, is_network
-from inward.pictures import SUFFIXES
 
 WHAT = {
     "images": "one or more pictures, or a folder of them",

@@ -7,27 +7,21 @@ one, is refused in one sentence.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from inward.decoding import DEEP, SUFFIXES, is_picture, opened
 from inward.errors import CallError, InwardError
 from inward.network.network import Network
 from inward.types import Images, Size
 
-MOST_PIXELS = 100_000_000
-_LIMIT = f"the limit of {MOST_PIXELS // 10**6} megapixels"
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".npy"}
-# No others, whatever a file's name says: Pillow opens some formats by running a program.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 # The share of the short side that the usual evaluation of ImageNet networks crops.
 CROP = 0.875
-_DEEP = 65535
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -61,7 +55,7 @@ def find(places: Sequence[str | Path]) -> list[Path]:
     found: list[Path] = []
     for place in map(Path, places):
         if place.is_dir():
-            inside = sorted(p for p in place.iterdir() if _is_picture(p))
+            inside = sorted(p for p in place.iterdir() if is_picture(p))
             if not inside:
                 raise InwardError(f"the folder {place} holds no pictures ({', '.join(sorted(SUFFIXES))})")
             found += inside
@@ -74,12 +68,8 @@ def find(places: Sequence[str | Path]) -> list[Path]:
 
 def size_of(path: str | Path) -> Size:
     """Height and width of a picture file as it is seen, upright. Raises InwardError as :func:`read`."""
-    picture = _open(Path(path), "L")
+    picture = opened(Path(path), "L")
     return picture.height, picture.width
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _read_one(path: Path, channels: int, size: Size) -> Tensor:
@@ -91,55 +81,14 @@ def _read_one(path: Path, channels: int, size: Size) -> Tensor:
         return _read_array(path, channels, size)
     if channels not in _MODES:
         raise CallError(f"this network takes {channels} channels and a picture file has 1, 3 or 4; give a .npy file")
-    picture = _fit(_open(path, _MODES[channels]), size)
-    scaled = np.asarray(picture).astype(np.float32) / (_DEEP if picture.mode.startswith("I") else 255)
+    picture = _fit(opened(path, _MODES[channels]), size)
+    scaled = np.asarray(picture).astype(np.float32) / (DEEP if picture.mode.startswith("I") else 255)
     if scaled.ndim == 2:
         scaled = np.repeat(scaled[:, :, None], channels, axis=2)
         if channels == 4:
             scaled[:, :, 3] = 1
     # Scaling can put the values of deep pictures a little outside.
     return torch.from_numpy(scaled.transpose(2, 0, 1).copy()).clamp(0, 1)
-
-
-def _open(path: Path, mode: str) -> Image.Image:
-    Image.init()
-    try:
-        with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as picture:
-            warnings.simplefilter("ignore")
-            width, height = picture.size
-            if width * height > MOST_PIXELS:
-                raise InwardError(f"{path} has {width} x {height} pixels, over {_LIMIT}; scale it down")
-            picture.load()
-            _check_depth(path, picture)
-            return _in_mode(ImageOps.exif_transpose(picture), mode)
-    except InwardError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise InwardError(f"{path} has too many pixels, over {_LIMIT}; scale it down") from error
-    except Exception as error:  # decoders raise anything at all on a damaged file
-        # Pillow names the file once more where it does not know what it is.
-        why = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(str(error).split())[:160]})"
-        told = f"{path} is not a picture that can be read{why}; replace it, or take it out of what is asked about"
-        raise InwardError(told) from error
-
-
-def _check_depth(path: Path, picture: Image.Image) -> None:
-    if picture.mode == "F":
-        raise InwardError(f"{path} holds floating-point values without a range; save it with 8 or 16 bits")
-    if picture.mode == "I":
-        low, high = (int(v) for v in picture.getextrema())  # type: ignore[arg-type]
-        if low < 0 or high > _DEEP:
-            raise InwardError(f"{path} holds values from {low} to {high}, more than 16 bits; save it with 8 or 16 bits")
-
-
-def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
-    """The picture in the mode wanted; 16-bit gray stays 16-bit, transparency is laid on white."""
-    if picture.mode.startswith("I"):
-        return picture
-    if mode != "RGBA" and (picture.mode in {"RGBA", "LA", "PA"} or "transparency" in picture.info):
-        above = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
-    return picture.convert(mode)
 
 
 def _fit(picture: Image.Image, size: Size) -> Image.Image:

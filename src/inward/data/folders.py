@@ -9,24 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from inward.data.dataset import check_labels
+from inward.decoding import DEEP, is_picture, opened
 from inward.errors import InwardError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 # Decoded pictures are kept as long as they take no more than this.
 MOST_KEPT = 3 * 2**30
-_MOST_PIXELS = 64 * 10**6
 
 
 class Folder:
     """Pictures of class folders, each fitted into a square of ``size`` pixels: its middle, the short side scaled.
 
     The classes are the folders' names, sorted; pictures are sorted by class and name. A folder of pictures and no
-    folders is one class of its own name. Gray becomes color where
-    ``channels`` is 3. Decoding is by threads, and what is decoded is kept up to 3 GiB.
+    folders is one class of its own name. Gray becomes color where ``channels`` is 3, pictures are turned upright,
+    transparency is laid on white, and 16 bits become 8. Decoding is by threads, and what is decoded is kept up to
+    3 GiB.
 
     Raises:
         InwardError: for a folder that is missing, holds neither folders nor pictures, or a class without pictures;
@@ -52,6 +52,10 @@ class Folder:
         labels: list[int] = []
         for number, name in enumerate(self.classes):
             own = _pictures(places.get(name, self._root / name))
+            if name not in places:
+                raise InwardError(
+                    f"{self._root} has no folder of the class {name}, which is trained on; give it one, with pictures"
+                )
             if not own:
                 raise InwardError(f"the class {name} of {self._root} has no pictures; remove its folder or fill it")
             self.files += own
@@ -78,14 +82,7 @@ class Folder:
         return self._kept[where]
 
     def _decoded(self, number: int) -> Tensor:
-        file = self.files[number]
-        try:
-            with Image.open(file) as image:
-                if image.width * image.height > _MOST_PIXELS:
-                    raise InwardError(f"{file} has more than 64 megapixels; make it smaller")
-                picture = image.convert("RGB" if self._channels == 3 else "L")
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise InwardError(f"{file} cannot be read ({' '.join(str(error).split())[:120]}); remove it") from error
+        picture = _eight_bits(opened(self.files[number], "RGB" if self._channels == 3 else "L"), self._channels)
         picture = _square(picture, self._size)
         pixels = torch.from_numpy(np.asarray(picture).copy())
         return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
@@ -94,7 +91,16 @@ class Folder:
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    return sorted(p for p in folder.iterdir() if is_picture(p) and p.suffix.lower() != ".npy")
+
+
+def _eight_bits(picture: Image.Image, channels: int) -> Image.Image:
+    """Gray of 16 bits in 8, and in color where that is asked for."""
+    if not picture.mode.startswith("I"):
+        return picture
+    levels = np.asarray(picture).astype(np.float64) / DEEP * 255
+    gray = Image.fromarray(levels.round().astype(np.uint8))
+    return gray.convert("RGB") if channels == 3 else gray
 
 
 def _square(picture: Image.Image, size: int) -> Image.Image:

@@ -48,6 +48,15 @@ def from_npz(path: Path, wanted: Sequence[Sequence[str]]) -> list[NDArray[Any]]:
         raise _unreadable(path, "an .npz file of numbers", error) from error
 
 
+def names_of(path: Path) -> set[str]:
+    """The names of the arrays of an archive. Raises InwardError for a file that is missing or none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
+    except _DAMAGED as error:
+        raise _unreadable(path, "an .npz file of numbers", error) from error
+
+
 def from_idx(path: Path, axes: int) -> NDArray[np.uint8]:
     """The bytes of an idx file, gzipped or not. Raises InwardError as :func:`from_npz`."""
     try:
@@ -75,7 +84,15 @@ def from_cifar(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         if not isinstance(labels, list) or len(labels) != len(data) or not all(type(k) is int for k in labels):
             raise ValueError("its labels are not one whole number a picture")
         return data.reshape(-1, 3, 32, 32).copy(), np.array(labels, np.int64)
-    except (*_DAMAGED, pickle.UnpicklingError, TypeError, AttributeError, IndexError, MemoryError) as error:
+    except (
+        *_DAMAGED,
+        pickle.UnpicklingError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        OverflowError,
+    ) as error:
         raise _unreadable(path, "a Python batch of CIFAR-10", error) from error
 
 
@@ -142,8 +159,8 @@ def _rows(told: Any) -> NDArray[np.uint8]:
         _, shape, dtype, by_columns, values = told.state
         is_rows = isinstance(values, bytes) and shape == (len(values) // _ROW, _ROW) and len(values) % _ROW == 0
         is_bytes = isinstance(dtype, _Dtype) and dtype.said[:1] in (("u1",), (b"u1",))
-        if is_rows and is_bytes and not by_columns:
-            return np.frombuffer(values, np.uint8).reshape(shape)
+        if is_rows and is_bytes:
+            return np.frombuffer(values, np.uint8).reshape(shape, order="F" if by_columns else "C")
     raise ValueError("its data are no rows of 3072 bytes")
 
 

@@ -11,18 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inward.data.archives import from_archive
 from inward.data.dataset import Arrays, Dataset
 from inward.data.fetch import CIFAR10, CIFAR10_FOLDER, CIFAR10_URL, MNIST, MNIST_URL, OnBytes, fetch, unpacked
 from inward.data.folders import Folder
-from inward.data.packed import from_cifar, from_idx, from_npz
-from inward.errors import CallError, InwardError
+from inward.data.packed import from_cifar, from_idx
+from inward.errors import CallError, InwardError, numbered
 
 NAMES = ("mnist", "cifar10", "digits")
 _CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _DIGITS = tuple("0123456789")
-# Of a set in one piece every tenth picture is held out.
+# Of a set in one piece every tenth picture of each class is held out.
 _HELD = 10
-_HELD_FOLDERS = ("val", "test")
+_HELD_FOLDERS = ("val", "valid", "validation", "test")
+_BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 _DEFAULT_SIZE = 128
 
 
@@ -66,8 +68,9 @@ def open_set(name: str, *, size: int | None = None, on_bytes: OnBytes | None = N
     Args:
         name: mnist or cifar10, which are fetched into the user's cache; digits (those of scikit-learn); a folder with
             the usual files of mnist (idx) or cifar10 (Python batches); a folder of class folders, or one with these in
-            train and in val or test; a folder of pictures, all of one class; an .npz file with images and labels (and,
-            where it has them, x_test and y_test).
+            train and in val, valid or test; a folder of pictures, all of one class; an .npz file with images and labels
+            (and, where it has them, x_test and y_test). Of a set without a held-out part every tenth picture of each
+            class is held out, of a class of fewer the last.
         size: of the pictures of folders in pixels, 128 by default.
         on_bytes: called with every piece of a file that is fetched.
 
@@ -84,7 +87,8 @@ def open_set(name: str, *, size: int | None = None, on_bytes: OnBytes | None = N
         return _cifar10(unpacked(fetch(CIFAR10_URL, file, checksum, on_bytes=on_bytes), CIFAR10_FOLDER))
     path = Path(name)
     if path.suffix.lower() == ".npz":
-        return _npz(path)
+        parts = from_archive(path)
+        return _apart(parts[0]) if len(parts) == 1 else Split(*parts)
     if not path.is_dir():
         raise CallError(
             f"there is no data set '{name}'; name {', '.join(NAMES)}, a folder of class folders, or an .npz"
@@ -110,19 +114,25 @@ def _folders(path: Path, size: int) -> Split:
     if (batches := _batches(path)) is not None:
         return _cifar10(batches)
     held = next((path / name for name in _HELD_FOLDERS if (path / name).is_dir()), None)
-    if (path / "train").is_dir() and held is not None:
+    within = [place.name for place in path.iterdir() if place.is_dir() and not place.name.startswith(".")]
+    if "train" in within and held is not None:
         train = Folder(path / "train", size, name=path.name)
         return Split(train, Folder(held, size, classes=train.classes, name=path.name))
-    return _apart(Folder(path, size))
+    return _apart(Folder(path / "train" if within == ["train"] else path, size, name=path.name))
 
 
 def _apart(whole: Dataset) -> Split:
-    """Every tenth picture is held out: of sorted pictures a tenth of each class."""
-    numbers = torch.arange(len(whole.labels))
-    held = numbers % _HELD == _HELD - 1
-    if not held.any():
-        raise InwardError(f"{whole.name} has only {len(numbers)} pictures; {_HELD} or more are needed")
-    return Split(Part(whole, numbers[~held]), Part(whole, numbers[held]))
+    """Every tenth picture of each class is held out; of a class of fewer the last."""
+    held = torch.zeros(len(whole.labels), dtype=torch.bool)
+    for number, name in enumerate(whole.classes):
+        own = (whole.labels == number).nonzero()[:, 0]
+        if len(own) < 2:
+            raise InwardError(
+                f"the class {name} of {whole.name} has {numbered(len(own), 'picture')}; one is trained on and one held "
+                "out, so give it two or more"
+            )
+        held[own[_HELD - 1 :: _HELD] if len(own) >= _HELD else own[-1:]] = True
+    return Split(Part(whole, (~held).nonzero()[:, 0]), Part(whole, held.nonzero()[:, 0]))
 
 
 def _mnist(files: Mapping[str, Path]) -> Split:
@@ -135,27 +145,32 @@ def _mnist(files: Mapping[str, Path]) -> Split:
 
 
 def _idx_files(folder: Path) -> dict[str, Path]:
-    """The four files of MNIST in a folder, gzipped or not; none where the first of them is not there."""
-    found = {}
-    for name in MNIST:
-        places = [folder / name, folder / name.removesuffix(".gz")]
-        path = next((place for place in places if place.is_file()), None)
-        if path is None:
-            if found:
-                raise InwardError(f"{folder} has {next(iter(found))} and no {name}; give it all four files")
-            return {}
-        found[name] = path
-    return found
+    """The four files of MNIST in a folder, gzipped or not; none where none of them is there."""
+    places = {name: (folder / name, folder / name.removesuffix(".gz")) for name in MNIST}
+    found = {name: next((place for place in both if place.is_file()), None) for name, both in places.items()}
+    return {name: path for name, path in found.items() if path is not None and _all_there(folder, found)}
 
 
 def _batches(folder: Path) -> Path | None:
     """Where the Python batches of CIFAR-10 are, if they are."""
-    places = (folder, folder / CIFAR10_FOLDER)
-    return next((place for place in places if (place / "test_batch").is_file()), None)
+    for place in (folder, folder / CIFAR10_FOLDER):
+        found = {name: place / name if (place / name).is_file() else None for name in _BATCHES}
+        if any(found.values()) and _all_there(place, found):
+            return place
+    return None
+
+
+def _all_there(folder: Path, found: Mapping[str, Path | None]) -> bool:
+    """Raises InwardError where some files of a set are there and some are not."""
+    there = next((name for name, path in found.items() if path is not None), "")
+    missing = next((name for name, path in found.items() if path is None), "")
+    if there and missing:
+        raise InwardError(f"{folder} has {there} and no {missing}; give it all {len(found)} files of the set")
+    return True
 
 
 def _cifar10(folder: Path) -> Split:
-    batches = [from_cifar(folder / f"data_batch_{i}") for i in range(1, 6)], [from_cifar(folder / "test_batch")]
+    batches = [from_cifar(folder / name) for name in _BATCHES[:-1]], [from_cifar(folder / _BATCHES[-1])]
     return Split(*(_joined(found) for found in batches))
 
 
@@ -170,28 +185,3 @@ def _digits() -> Arrays:
     pixels, labels = load_digits(return_X_y=True)
     levels = (torch.from_numpy(pixels).view(-1, 1, 8, 8) * 255 / 16).round().to(torch.uint8)
     return Arrays("digits", levels, torch.from_numpy(labels).long(), _DIGITS)
-
-
-def _npz(path: Path) -> Split:
-    train = _arrays(path, ("images", "data", "x", "x_train"), ("labels", "y", "y_train"))
-    try:
-        held = _arrays(path, ("x_test",), ("y_test",))
-    except InwardError:
-        return _apart(train)
-    count = max(len(train.classes), len(held.classes))
-    names = tuple(str(k) for k in range(count))
-    return Split(*(Arrays(one.name, one.pixels, one.labels, names) for one in (train, held)))
-
-
-def _arrays(path: Path, images: Sequence[str], labels: Sequence[str]) -> Arrays:
-    pixels, numbers = (torch.from_numpy(np.ascontiguousarray(a)) for a in from_npz(path, (images, labels)))
-    if pixels.ndim == 3:
-        pixels = pixels[:, None]
-    elif pixels.ndim == 4 and pixels.shape[1] not in (1, 3) and pixels.shape[3] in (1, 3):
-        pixels = pixels.permute(0, 3, 1, 2)
-    if pixels.dtype != torch.uint8 or pixels.ndim != 4 or numbers.ndim != 1 or numbers.is_floating_point():
-        raise InwardError(f"{path} holds no uint8 pictures (N, H, W) or (N, H, W, C) with one whole number a picture")
-    if len(numbers) == 0 or int(numbers.min()) < 0:
-        raise InwardError(f"{path} has no labels, or some below 0; classes are numbered from 0")
-    count = int(numbers.max()) + 1
-    return Arrays(path.stem, pixels, numbers.long(), tuple(str(k) for k in range(count)))

@@ -17,12 +17,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from inward.decoding import MOST_PIXELS
 from inward.errors import CallError, InwardError
 from inward.network.address import nearest, parse
 from inward.network.network import Network
 from inward.network.receptive import Box, Field, receptive_fields
 from inward.network.trace import point_key
-from inward.pictures import MOST_PIXELS, find, read
+from inward.pictures import find, read
 from inward.studies import folder as folders
 from inward.studies.statistics import Statistics, edges
 from inward.types import Size
