@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,7 +34,7 @@ def test_a_run_makes_a_network_with_a_true_card(tmp_path: Path, capsys: pytest.C
     assert f"| clean | {clean['accuracy']:.1%} |" in said
     # The figures are those of the weights that are kept.
     net, (_, held) = load(str(out)), open_set("digits")
-    images = (plain(held.images(range(179)), 8) * 255).round() / 255
+    images = (plain(held.images(range(176)), 8) * 255).round() / 255
     assert (net(images).argmax(1) == held.labels).double().mean().item() == pytest.approx(clean["accuracy"])
     left = ~pgd(net, images, label=held.labels, eps=0.3).success
     assert left.double().mean().item() == pytest.approx(attacked["accuracy"], abs=0.02)
@@ -60,11 +61,14 @@ def test_an_open_world_is_on_the_card(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["train", *options, "--autoattack", "3", "--eps", "0.1", "--out", str(tmp_path / "run")]) == 0
     figures = json.loads((tmp_path / "run" / "card.json").read_text())["figures"]
     assert figures["auroc"] > 0.8
-    assert [row["pictures"] for row in figures["accuracy"]] == [179, 179, 3]
+    assert [row["pictures"] for row in figures["accuracy"]] == [176, 176, 3]
     # What took long is kept, and read by the next call.
     kept = json.loads((tmp_path / "run" / "autoattack" / "report.json").read_text())
     assert kept["curve"][-1]["accuracy"] == figures["accuracy"][2]["accuracy"]
-    assert f"(AUROC): {figures['auroc']:.3f}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"(AUROC): {figures['auroc']:.3f}, every second of these attacked" in said
+    # The attack raises outputs of what belongs to no class.
+    assert figures["auroc"] < figures["auroc_as_made"] <= 1
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,18 @@ def test_an_open_world_is_on_the_card(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--data", "digits", "--activation", "swish"], "there is no activation 'swish'; choose relu"),
         (["--data", "digits", "--epochs", "1.5"], "is not a whole number"),
         (["--data", "digits", "--adversarial", "pgd", "--eps", "8"], "at most 1 in linf"),
-        (["--data", "digits", "--adversarial", "pgd", "--ball", "l2"], "needs a ball; give eps, such as 0.5"),
+        (
+            ["--data", "digits", "--adversarial", "pgd", "--ball", "l2"],
+            "a ball in l2 needs a radius; give eps, such as 0.5",
+        ),
+        (["--data", "digits", "--ball", "l2"], "a ball in l2 needs a radius; give eps, such as 0.5"),
+        (["--data", "digits", "--ball", "l3"], "there is no ball 'l3'; choose linf, l2, l1"),
+        (["--data", "digits", "--autoattack", "-5"], "autoattack is a number of pictures, 0 or more, not -5"),
+        (
+            ["--data", "digits", "--ball", "l1", "--eps", "3", "--autoattack", "2"],
+            "AutoAttack is for linf and l2, not l1; leave out --autoattack",
+        ),
+        (["--data", "digits", "--device", "tpu"], "there is no device 'tpu' here; give --device cpu or auto"),
         (["--data", "digits", "--net", "vgg"], "there is no net 'vgg'; choose cnn, resnet"),
     ],
 )
@@ -99,6 +114,25 @@ def test_another_recipe_in_a_folder_that_is_taken(tmp_path: Path, capsys: pytest
     (tmp_path / "run" / "recipe.json").write_text(json.dumps(told))
     assert main([*quick, "--seed", "3"]) == 2
     assert "weights.safetensors was trained with another seed; remove it to train anew" in capsys.readouterr().err
+
+
+def test_another_set_of_the_same_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 12, 12), dtype=np.uint8)
+    quick = ["train", "--epochs", "1", "--batch", "20", "--rate", "0.01", "--out", str(tmp_path / "run")]
+    for name, labels in (("one", np.arange(40) % 2), ("two", np.arange(40) // 20)):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "set.npz", images=images, labels=labels)
+    assert main([*quick, "--data", str(tmp_path / "one" / "set.npz")]) == 0
+    # Pictures of their own size, where none is given.
+    assert load(str(tmp_path / "run")).size == (12, 12)
+    assert main([*quick, "--data", str(tmp_path / "two" / "set.npz")]) == 2
+    assert "holds a run with other pictures or labels; give another --out" in capsys.readouterr().err
+    # Nor where the recipe beside the weights does not say what they were trained on.
+    told = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    del told["trained_on"]
+    (tmp_path / "run" / "recipe.json").write_text(json.dumps(told))
+    assert main([*quick, "--data", str(tmp_path / "two" / "set.npz")]) == 2
+    assert "was trained with another set of pictures; remove it to train anew" in capsys.readouterr().err
 
 
 def test_ctrl_c_and_going_on_give_the_weights_of_a_run_without(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from inward.studies.activations_table import AUGMENTATIONS, TRAINED, table, writ
 from inward.studies.depth import depth as passages
 from inward.studies.depth_page import write_depth
 from inward.studies.pages import write_pages
-from inward.studies.small_networks import stored_size
 from inward.terminal import answer, fetching, progress_bar, stopped
 from inward.train_command import EPS, recipe_for
+from inward.training.augment import stored_size
 from inward.training.recipe import OUTPUTS
 
 _STUDY = Group("Study", sort_key=10)
@@ -151,6 +151,7 @@ def activations_table_command(
     epochs: Annotated[int, Parameter(group=_STUDY, converter=as_whole)] = 3,
     eps: Annotated[float | None, Parameter(group=_STUDY, converter=as_number)] = None,
     pictures: Annotated[int, Parameter(group=_STUDY, converter=as_whole)] = 200,
+    device: Annotated[str, Parameter(group=_STUDY)] = "auto",
     out: Path = Path("inward-table"),
 ) -> int:
     """What activation, output and augmentation do for robustness, and what only masks gradients.
@@ -167,6 +168,7 @@ def activations_table_command(
         epochs: of each training.
         eps: of the attacks, in linf; by default 0.3 for MNIST and digits, else 8/255.
         pictures: held-out pictures that are attacked.
+        device: auto (CUDA or MPS where there is one), cpu, cuda, cuda:1, mps.
         out: the folder of the study: table.json, table.md, and a folder for each network.
     """
     recipe = recipe_for({"data": data, "epochs": epochs} | TRAINED)
@@ -185,6 +187,7 @@ def activations_table_command(
                 seeds=seeds,
                 eps=eps,
                 pictures=pictures,
+                device=device,
                 on_network=lambda doing, done, total: bar.update(
                     networks, completed=done, total=total, description=doing
                 ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from inward.methods.attacks import pgd
 from inward.methods.autoattack import autoattack
 from inward.nets.activations import activation, normalization
 from inward.nets.trained import WEIGHTS
+from inward.network.devices import pick_device
 from inward.options import as_number, as_whole
 from inward.studies.accuracy import told_eps
 from inward.studies.small_networks import (
@@ -33,14 +34,14 @@ from inward.studies.small_networks import (
     network_of,
     row,
     spread,
-    stored_size,
     told_apart,
     trained,
 )
 from inward.terminal import answer, fetching, progress_bar, stopped
 from inward.training import Recipe, Watch
+from inward.training.augment import stored_size
 from inward.training.card import CARD, PAGE, as_json, as_page
-from inward.training.recipe import OUTPUTS
+from inward.training.recipe import BALL_EPS, OUTPUTS
 from inward.version import VERSION
 
 EXAMPLES = (
@@ -95,9 +96,11 @@ def recipe_for(given: dict[str, Any]) -> Recipe:
     chosen = dict(PRESETS[kind])
     adversarial = given.get("adversarial") or "none"
     chosen |= _ATTACKS.get(adversarial, {})
-    # Radii of other balls are other numbers, which are given.
-    if adversarial != "none" and given.get("ball") in (None, "linf"):
-        chosen["eps"] = EPS[kind]
+    # Radii of other balls are other numbers, which are given: networks are measured by them, however trained.
+    if given.get("ball") in (None, "linf"):
+        chosen |= {"eps": EPS[kind]} if adversarial != "none" else {}
+    elif given["ball"] in BALL_EPS and not given.get("eps"):
+        raise CallError(f"a ball in {given['ball']} needs a radius; give eps, such as {BALL_EPS[given['ball']]}")
     chosen |= OUTPUTS.get(given.get("output") or "softmax", {})
     chosen |= {name: value for name, value in given.items() if value is not None}
     chosen["data"] = data if data in NAMES else Path(data).name
@@ -108,7 +111,7 @@ def recipe_for(given: dict[str, Any]) -> Recipe:
     return recipe
 
 
-def train_command(*, out: Path, autoattack: int = 0, **given: Any) -> int:
+def train_command(*, out: Path, autoattack: int = 0, device: str = "auto", **given: Any) -> int:
     """Train a small network, and measure what it does.
 
     Stopped, it goes on where it was when it is called again; the weights are then those of a run that was not stopped.
@@ -119,11 +122,15 @@ def train_command(*, out: Path, autoattack: int = 0, **given: Any) -> int:
         raise CallError(f"there is nothing to train on; give --data, which is {', '.join(NAMES)}, a folder or an .npz")
     recipe = recipe_for(given)
     kind = kind_of(given["data"])
+    _check_strong(autoattack, recipe.ball)
+    pick_device(device)
     with progress_bar() as bar:
         try:
             split = open_set(given["data"], size=stored_size(recipe.size), on_bytes=fetching(bar))
-            _train(recipe, split, kind, out, bar)
-            page = _measure(recipe, split, recipe.eps or EPS[kind], out, autoattack, bar)
+            if given.get("size") is None and kind != "folder":
+                recipe = replace(recipe, size=split.train.shape[1])
+            _train(recipe, split, kind, out, device, bar)
+            page = _measure(recipe, split, recipe.eps or EPS[kind], out, autoattack, device, bar)
         except KeyboardInterrupt:
             return stopped(bar, out)
         answer(bar, page.split("## Recipe")[0].strip())
@@ -137,7 +144,9 @@ def _signature() -> inspect.Signature:
     out = inspect.Parameter("out", keyword, default=Path("inward-run"), annotation=Annotated[Path, told])
     note = Parameter(converter=as_whole, help="Also attack so many held-out pictures with AutoAttack; 0: none.")
     strong = inspect.Parameter("autoattack", keyword, default=0, annotation=Annotated[int, note])
-    return inspect.Signature([*_parameters(), out, strong], return_annotation=int)
+    where = Parameter(help="auto (CUDA or MPS where there is one), cpu, cuda, cuda:1, mps.")
+    device = inspect.Parameter("device", keyword, default="auto", annotation=Annotated[str, where])
+    return inspect.Signature([*_parameters(), out, strong, device], return_annotation=int)
 
 
 train_command.__signature__ = _signature()  # type: ignore[attr-defined]
@@ -151,7 +160,15 @@ app = App(
 app.default(train_command)
 
 
-def _train(recipe: Recipe, split: Split, kind: str, out: Path, bar: Progress) -> None:
+def _check_strong(count: int, ball: str) -> None:
+    """Before hours are spent on what it is asked of."""
+    if count < 0:
+        raise CallError(f"autoattack is a number of pictures, 0 or more, not {count}")
+    if count and ball not in ("linf", "l2"):
+        raise CallError(f"AutoAttack is for linf and l2, not {ball}; leave out --autoattack")
+
+
+def _train(recipe: Recipe, split: Split, kind: str, out: Path, device: str, bar: Progress) -> None:
     task = bar.add_task("train", total=None)
 
     def tell(now: Watch) -> None:
@@ -159,13 +176,13 @@ def _train(recipe: Recipe, split: Split, kind: str, out: Path, bar: Progress) ->
         doing = f"epoch {now.epoch} of {recipe.epochs}, loss {now.loss:.3f}{known}"
         bar.update(task, completed=now.step, total=now.steps, description=doing)
 
-    trained(recipe, split, out, photographs=kind == "folder", on_step=tell)
+    trained(recipe, split, out, photographs=kind == "folder", device=device, on_step=tell)
     bar.remove_task(task)
 
 
-def _measure(recipe: Recipe, split: Split, eps: float, out: Path, strong: int, bar: Progress) -> str:
+def _measure(recipe: Recipe, split: Split, eps: float, out: Path, strong: int, device: str, bar: Progress) -> str:
     """What the kept weights do on pictures that were not trained on."""
-    net, told = network_of(out / WEIGHTS, out.name)
+    net, told = network_of(out / WEIGHTS, out.name, device)
     held, history = split.held_out, told["history"]
 
     def some(count: int) -> Shown:
@@ -183,7 +200,7 @@ def _measure(recipe: Recipe, split: Split, eps: float, out: Path, strong: int, b
         rows.append(row(what, share, len(shown.labels)))
     figures: dict[str, Any] = {"accuracy": rows}
     if recipe.open_world:
-        figures["auroc"] = told_apart(net, some(_MEASURED), recipe.seed)
+        figures |= told_apart(net, some(_MEASURED), recipe)
     card = {"name": out.name, "recipe": asdict(recipe), "classes": told["classes"], "figures": figures}
     card |= {"parameters": net.parameters, "history": history, "seconds": sum(one["seconds"] for one in history)}
     card |= {"versions": {"inward": VERSION, "torch": torch.__version__, "Python": platform.python_version()}}

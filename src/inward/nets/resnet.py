@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from inward.errors import CallError
@@ -88,11 +87,3 @@ class ResNet(nn.Module):
         for number in range(self.stages):
             x = getattr(self, f"stage{number + 1}")(x)
         return self.fc(x.mean((2, 3)))
-
-
-def quiet_ends(module: nn.Module) -> None:
-    """Begins with blocks that leave what they are given as it is: the last normalization of each scales by 0."""
-    with torch.no_grad():
-        for block in module.modules():
-            if isinstance(block, Block) and getattr(block.norm2, "weight", None) is not None:
-                block.norm2.weight.zero_()  # type: ignore[union-attr, operator]

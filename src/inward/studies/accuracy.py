@@ -132,6 +132,14 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
 
 
+def student(count: int) -> float:
+    """How many standard errors from the mean of so many normal values, two or more, hold the true one in 95 %."""
+    # It takes long to import, and what else is here needs none of it.
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, count - 1))
+
+
 def told_eps(eps: float, norm: str) -> str:
     """An eps as one writes it; in linf in levels of 8 bits, where these are whole or it is below one: 8/255."""
     levels = eps * LEVELS

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +27,7 @@ from inward.methods.attacks import fgsm, pgd
 from inward.methods.autoattack import autoattack
 from inward.methods.square import square
 from inward.network.network import Network
-from inward.studies.accuracy import wilson
+from inward.studies.accuracy import student, wilson
 from inward.studies.small_networks import Shown, attacked, clean, network_of, spread, trained
 from inward.training import Recipe, Watch
 from inward.training.checkpoint import read_json
@@ -46,6 +48,8 @@ ATTACKS: dict[str, Any] = {
 COLUMNS = ("clean", *ATTACKS, "transfer")
 # By how much a gradient has to be outdone by what asks for none before it counts as masked.
 _MASKED = 0.05
+# Of the network that images are made on: none of the others has it, so that none is attacked by its own.
+_OTHER_SEED = 1_000_000
 _FIGURES, REPORT, TABLE = "figures.json", "table.json", "table.md"
 
 
@@ -69,14 +73,29 @@ class Kind:
         """Over the seeds."""
         return sum(one[column] for one in self.seeds) / len(self.seeds)
 
+    def interval(self, column: str) -> tuple[float, float]:
+        """95 %: Wilson's of the pictures, and Student's of the seeds where there are several, by root of squares."""
+        mean, count = self.mean(column), len(self.seeds)
+        low, high = wilson(mean, self.pictures)
+        spread = 0.0
+        if count > 1:
+            spread = student(count) * statistics.stdev(one[column] for one in self.seeds) / math.sqrt(count)
+        return max(0.0, mean - math.hypot(mean - low, spread)), min(1.0, mean + math.hypot(high - mean, spread))
+
     @property
     def masked(self) -> bool:
-        """Whether what asks for no gradient of the network does better than its gradient (PGD of 40 steps)."""
-        return self.mean("pgd-40") - min(self.mean(c) for c in ("square", "transfer")) > _MASKED
+        """Whether what asks for no gradient of the network does better than its gradient (PGD of 40 steps).
+
+        By five points, and by more than the intervals of both explain.
+        """
+        best = min(("square", "transfer"), key=self.mean)
+        lead = self.mean("pgd-40") - self.mean(best)
+        known = math.hypot(self.mean("pgd-40") - self.interval("pgd-40")[0], self.interval(best)[1] - self.mean(best))
+        return lead > max(_MASKED, known)
 
     def report(self) -> dict[str, Any]:
         """The figures, as ``table.json`` has them."""
-        intervals = {c: wilson(self.mean(c), self.pictures) for c in COLUMNS}
+        intervals = {c: self.interval(c) for c in COLUMNS}
         told = {c: {"mean": self.mean(c), "low": low, "high": high} for c, (low, high) in intervals.items()}
         own = {"activation": self.activation, "output": self.output, "augmentation": self.augmentation}
         return own | {"accuracy": told, "masked": self.masked, "seeds": [dict(one) for one in self.seeds]}
@@ -93,6 +112,7 @@ def table(
     seeds: int,
     eps: float,
     pictures: int,
+    device: str = "cpu",
     on_network: Callable[[str, int, int], None] | None = None,
     on_step: Callable[[Watch], None] | None = None,
 ) -> list[Kind]:
@@ -104,6 +124,7 @@ def table(
         seeds: networks of each kind.
         eps: of the attacks, in linf.
         pictures: how many held-out pictures are attacked.
+        device: where networks are trained and attacked: cpu, cuda, mps or auto.
         on_network: called with what is done now, networks done, and networks in all.
 
     Raises:
@@ -123,20 +144,21 @@ def table(
         if on_network is not None:
             on_network(doing, done, total)
 
-    # Of a seed that none of the others has, so that transfer is never from a network to itself.
+    def network(own: Recipe, name: str) -> Network:
+        kept = trained(own, split, folder / name, photographs=False, device=device, on_step=on_step)
+        return network_of(kept, name, device)[0]
+
     tell("the network that images are made on")
-    first = _own(recipe, "relu", "softmax", "none", recipe.seed + seeds)
-    moved = _moved(
-        network_of(trained(first, split, folder / "surrogate", photographs=False, on_step=on_step), "")[0], shown, eps
-    )
+    first = network(_own(recipe, "relu", "softmax", "none", recipe.seed + _OTHER_SEED), "surrogate")
+    moved = _moved(first, shown, eps)
     for activation, output, augmentation in kinds:
         figures = []
         for seed in range(recipe.seed, recipe.seed + seeds):
             done += 1
             name = f"{activation}-{output}-{augmentation}-{seed}"
             tell(name)
-            own = _own(recipe, activation, output, augmentation, seed)
-            figures.append(_figures(own, split, folder / name, shown, moved, eps, on_step))
+            made = partial(network, _own(recipe, activation, output, augmentation, seed), name)
+            figures.append(_figures(made, folder / name, shown, moved, eps))
         found.append(Kind(activation, output, augmentation, tuple(figures), len(shown.labels)))
     return found
 
@@ -152,28 +174,31 @@ def _moved(net: Network, shown: Shown, eps: float) -> torch.Tensor:
 
 
 def _figures(
-    recipe: Recipe,
-    split: Split,
-    folder: Path,
-    shown: Shown,
-    moved: torch.Tensor,
-    eps: float,
-    on_step: Callable[[Watch], None] | None,
+    network: Callable[[], Network], folder: Path, shown: Shown, moved: torch.Tensor, eps: float
 ) -> dict[str, float]:
+    """The share of right answers by column; kept in the folder, column after column."""
     asked = {"eps": eps, "pictures": len(shown.labels)}
-    known = read_json(folder / _FIGURES)
-    if known is not None and {k: known.get(k) for k in asked} == asked and set(COLUMNS) <= set(known):
-        return {column: float(known[column]) for column in COLUMNS}
-    net, _ = network_of(trained(recipe, split, folder, photographs=False, on_step=on_step), folder.name)
-    labels = torch.tensor(shown.labels)
-    found = {"clean": clean(net, shown)}
-    found |= {name: attacked(net, shown, attack, eps) for name, attack in ATTACKS.items()}
-    # Of images that are answered rightly as they are.
-    images = shown.images(range(len(labels)))
-    right = (net(images).argmax(1) == labels) & (net(moved).argmax(1) == labels)
-    found["transfer"] = right.double().mean().item()
-    write_whole((json.dumps(found | asked, indent=1) + "\n").encode(), folder / _FIGURES)
-    return found
+    found = read_json(folder / _FIGURES) or {}
+    if {k: found.get(k) for k in asked} != asked:
+        found = dict(asked)
+    if missing := [column for column in COLUMNS if column not in found]:
+        net = network()
+        for column in missing:
+            found[column] = _left(net, column, shown, moved, eps)
+            write_whole((json.dumps(found, indent=1) + "\n").encode(), folder / _FIGURES)
+    return {column: float(found[column]) for column in COLUMNS}
+
+
+@torch.no_grad()
+def _left(net: Network, column: str, shown: Shown, moved: torch.Tensor, eps: float) -> float:
+    if column == "clean":
+        return clean(net, shown)
+    if column in ATTACKS:
+        return attacked(net, shown, ATTACKS[column], eps)
+    # Transfer is of images that are answered rightly as they are.
+    labels, images = torch.tensor(shown.labels), shown.images(range(len(shown.labels)))
+    right = [(net(some.to(net.device)).argmax(1).cpu() == labels) for some in (images, moved)]
+    return (right[0] & right[1]).double().mean().item()
 
 
 def write_table(found: Sequence[Kind], folder: Path, recipe: Recipe, eps: float) -> Path:
@@ -184,13 +209,11 @@ def write_table(found: Sequence[Kind], folder: Path, recipe: Recipe, eps: float)
     heads = ("activation", "output", "augmentation", *COLUMNS, "masked")
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for one in found:
-        figures = [f"{one.mean(c):.1%}" for c in COLUMNS]
+        figures = [f"{one.mean(c):.1%} ({low:.0%} to {high:.0%})" for c in COLUMNS for low, high in [one.interval(c)]]
         cells = (one.activation, one.output, one.augmentation, *figures, "yes" if one.masked else "no")
         lines.append(f"| {' | '.join(cells)} |")
-    reach = max(high - low for low, high in (wilson(one.mean(c), one.pictures) for one in found for c in COLUMNS)) / 2
-    lines += [
-        "",
-        f"Means over {len(found[0].seeds)} seeds, {found[0].pictures} pictures; 95 % within {reach:.1%} at most.",
-    ]
+    many = "mean over {} seeds" if len(found[0].seeds) > 1 else "{} seed, whose chance is not in the intervals"
+    told_seeds = many.format(len(found[0].seeds))
+    lines += ["", f"{found[0].pictures} pictures, {told_seeds}; in brackets 95 %."]
     write_whole(("\n".join(lines) + "\n").encode(), folder / TABLE)
     return folder / TABLE

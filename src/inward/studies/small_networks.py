@@ -9,20 +9,22 @@ from typing import Any
 
 import torch
 
-from inward.data.dataset import Dataset
+from inward.data.dataset import Dataset, fingerprint
 from inward.data.sets import Split
 from inward.errors import CallError
 from inward.methods.in_training import inner
 from inward.methods.smallest import AnyAttack
-from inward.nets.trained import WEIGHTS, build, load_trained, rounded, save_trained
+from inward.nets.trained import WEIGHTS, build, load_trained, output_of, rounded, save_trained
+from inward.network.devices import pick_device
 from inward.network.load import IMAGENET_MEAN, IMAGENET_STD
 from inward.network.network import Network
 from inward.studies.accuracy import wilson
 from inward.studies.robustness import evaluate
 from inward.training import Recipe, Watch, train
 from inward.training.augment import plain
-from inward.training.checkpoint import Checkpoint
-from inward.training.strangers import auroc, strangers
+from inward.training.checkpoint import TRAINED_ON, Checkpoint
+from inward.training.losses import loss_of
+from inward.training.strangers import auroc, strange_eps, strangers
 from inward.types import Images
 
 OnCount = Callable[[int, int], None]
@@ -30,35 +32,43 @@ OnCount = Callable[[int, int], None]
 _AT_ONCE = 250
 
 
-def stored_size(size: int) -> int:
-    """Of folders the size that pictures are kept at: larger than they are shown, for crops to have something to cut."""
-    return round(size * 1.25)
-
-
 def trained(
-    recipe: Recipe, split: Split, folder: Path, *, photographs: bool, on_step: Callable[[Watch], None] | None = None
+    recipe: Recipe,
+    split: Split,
+    folder: Path,
+    *,
+    photographs: bool,
+    device: str = "cpu",
+    on_step: Callable[[Watch], None] | None = None,
 ) -> Path:
     """The file of weights of a recipe, which is trained where the folder does not have it yet, or goes on.
 
     Args:
         photographs: normalize by the mean and standard deviation of ImageNet, as networks of photographs do.
+        device: where it is trained: cpu, cuda, mps, or auto. On a processor the same recipe gives the same weights.
 
     Raises:
-        CallError: for pictures that are not square, a single class, or a folder of another recipe.
+        CallError: for pictures that are not square, a single class, a folder of another recipe or other pictures, or
+            a device that is not there.
         InwardError: where a loss is not finite.
     """
     _check_shape(split.train)
     # Also where it was trained already: the folder may hold another recipe's.
-    Checkpoint(folder, recipe)
+    trained_on = fingerprint(split.train)
+    Checkpoint(folder, recipe, trained_on)
     kept = folder / WEIGHTS
     if not kept.is_file():
-        _train(recipe, split, folder, photographs, on_step)
-    elif other := [k for k, v in load_trained(kept)[1].get("recipe", {}).items() if asdict(recipe).get(k) != v]:
+        _train(recipe, split, folder, photographs, pick_device(device), on_step)
+        return kept
+    told = load_trained(kept)[1]
+    other = [k for k, v in told.get("recipe", {}).items() if asdict(recipe).get(k) != v]
+    other += ["set of pictures"] if told.get(TRAINED_ON, trained_on) != trained_on else []
+    if other:
         raise CallError(f"{kept} was trained with another {other[0]}; remove it to train anew, or give another --out")
     return kept
 
 
-def network_of(path: Path, name: str) -> tuple[Network, dict[str, Any]]:
+def network_of(path: Path, name: str, device: str = "cpu") -> tuple[Network, dict[str, Any]]:
     """The network of a file of weights, and what it was told."""
     module, told = load_trained(path)
     net = Network.of(
@@ -69,6 +79,8 @@ def network_of(path: Path, name: str) -> tuple[Network, dict[str, Any]]:
         mean=told["mean"],
         std=told["std"],
         labels=told["classes"],
+        output=output_of(told),
+        device=device,
     )
     return net, told
 
@@ -92,7 +104,12 @@ def _normalization(data: Dataset) -> tuple[list[float], list[float]]:
 
 
 def _train(
-    recipe: Recipe, split: Split, folder: Path, photographs: bool, on_step: Callable[[Watch], None] | None
+    recipe: Recipe,
+    split: Split,
+    folder: Path,
+    photographs: bool,
+    device: torch.device,
+    on_step: Callable[[Watch], None] | None,
 ) -> None:
     mean, std = (list(IMAGENET_MEAN), list(IMAGENET_STD)) if photographs else _normalization(split.train)
     channels, classes = split.train.shape[0], split.train.classes
@@ -103,7 +120,7 @@ def _train(
     low, high = (torch.tensor(v).view(1, -1, 1, 1) for v in (mean, std))
     found = train(
         recipe,
-        module,
+        module.to(device),
         lambda images: (images - low.to(images)) / high.to(images),
         split.train,
         split.held_out,
@@ -115,6 +132,7 @@ def _train(
     rounded(found.module)
     told = {"net": {"name": recipe.net, **own}, "classes": list(classes), "channels": channels, "size": recipe.size}
     told |= {"mean": mean, "std": std, "recipe": asdict(recipe), "history": list(found.history)}
+    told[TRAINED_ON] = fingerprint(split.train)
     save_trained(folder / WEIGHTS, found.module, told, half=True)
 
 
@@ -178,10 +196,22 @@ def attacked(
     return evaluate(net, shown, attack, eps, batch=batch, folder=folder, on_batch=tell).accuracy(eps)
 
 
-@torch.no_grad()
-def told_apart(net: Network, shown: Shown, seed: int) -> float:
-    """How well the largest output tells pictures of a class from strangers made of them (area under the ROC curve)."""
-    images = shown.images(range(len(shown.labels)))
-    others = strangers(images, torch.Generator().manual_seed(seed))
-    known, unknown = (net(some.to(net.device)).amax(1).cpu() for some in (images, others))
-    return auroc(known, unknown)
+def told_apart(net: Network, shown: Shown, recipe: Recipe) -> dict[str, float]:
+    """How well the largest output tells pictures of a class from strangers made of them (area under the ROC curve).
+
+    ``auroc`` is of all strangers, every second of them moved by the attack that the recipe trains with, which raises
+    outputs; ``auroc_as_made`` is of the strangers before.
+    """
+    images, generator = shown.images(range(len(shown.labels))), torch.Generator().manual_seed(recipe.seed)
+    others = strangers(images, generator).to(net.device)
+    loss, attack = loss_of(recipe), inner(recipe.ball, recipe.steps, recipe.step_size)  # type: ignore[arg-type]
+    worse, none = others.clone(), torch.zeros(1, net.classes(), device=net.device)
+    eps = strange_eps(recipe)
+    for some in torch.arange(0, len(others), 2).split(_AT_ONCE):
+        worse[some] = attack(lambda x: loss(net(x), none.expand(len(x), -1)), others[some], eps, generator)
+    with torch.no_grad():
+        known, made, moved = (
+            torch.cat([net(some.to(net.device)).amax(1).cpu() for some in group.split(_AT_ONCE)])
+            for group in (images, others, worse)
+        )
+    return {"auroc": auroc(known, moved), "auroc_as_made": auroc(known, made)}

@@ -21,9 +21,11 @@ def augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Ima
 
     Crop, flip, rotation and shift are one resampling; beyond the border the picture is mirrored.
     """
-    scaled = images.float() / 255
     moved = recipe.crop < 1 or recipe.flip or recipe.rotation > 0 or recipe.shift > 0
     if moved:
+        # One sample a pixel would alias where pictures are much larger than they are shown.
+        most = stored_size(recipe.size)
+        scaled = plain(images, most) if min(images.shape[2:]) > most else images.float() / 255
         places = _places(images, recipe, generator).to(images.device)
         grid = F.affine_grid(places, [*images.shape[:2], recipe.size, recipe.size], align_corners=False)
         scaled = F.grid_sample(scaled, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
@@ -35,6 +37,11 @@ def augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Ima
         size = recipe.noise * _uniform(len(scaled), generator).view(-1, 1, 1, 1)
         scaled = scaled + (size * torch.randn(scaled.shape, generator=generator)).to(scaled)
     return scaled.clamp(0, 1)
+
+
+def stored_size(size: int) -> int:
+    """The size that pictures are kept at: larger than they are shown, for crops to have something to cut."""
+    return round(size * 1.25)
 
 
 def plain(images: Tensor, size: int) -> Images:
@@ -52,16 +59,16 @@ def _uniform(count: int, generator: torch.Generator, low: float = 0.0, high: flo
 
 def _places(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
     """(N, 2, 3): where each pixel of the result comes from, in coordinates of -1 to 1."""
-    count, (height, width) = len(images), images.shape[2:]
+    count = len(images)
     area = _uniform(count, generator, recipe.crop, 1.0)
     aspect = torch.exp(_uniform(count, generator, math.log(_ASPECT[0]), math.log(_ASPECT[1])))
-    if recipe.crop == 1:
-        aspect = torch.ones_like(aspect)
+    # As far as a rectangle of that area fits into the picture.
+    aspect = aspect.clamp(area, 1 / area)
     wide, high = ((area * aspect).sqrt().clamp_max(1), (area / aspect).sqrt().clamp_max(1))
     left, top = ((1 - side) * _uniform(count, generator, -1.0, 1.0) for side in (wide, high))
     if recipe.shift:
-        left = left + torch.randint(-recipe.shift, recipe.shift + 1, (count,), generator=generator) * 2 / width
-        top = top + torch.randint(-recipe.shift, recipe.shift + 1, (count,), generator=generator) * 2 / height
+        across, down = (torch.randint(-recipe.shift, recipe.shift + 1, (count,), generator=generator) for _ in range(2))
+        left, top = left + across * 2 * wide / recipe.size, top + down * 2 * high / recipe.size
     mirrored = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0) if recipe.flip else 1.0
     angle = _uniform(count, generator, -1.0, 1.0) * math.radians(recipe.rotation)
     cosine, sine = angle.cos(), angle.sin()

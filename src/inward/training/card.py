@@ -25,7 +25,10 @@ def as_page(card: Mapping[str, Any]) -> bytes:
         interval = f"{row['low']:.1%} to {row['high']:.1%}"
         lines.append(f"| {row['what']} | {row['accuracy']:.1%} | {interval} | {row['pictures']} |")
     if "auroc" in figures:
-        lines += ["", f"Pictures of a class against pictures of none (AUROC): {figures['auroc']:.3f}"]
+        told = (
+            f"{figures['auroc']:.3f}, every second of these attacked; {figures['auroc_as_made']:.3f} before the attack"
+        )
+        lines += ["", f"Pictures of a class against pictures of none (AUROC): {told}"]
     lines += ["", "![accuracy by epoch](curves.png)"] if len(card["history"]) > 1 else []
     lines += ["", "## Recipe", "", *_table(recipe, ("setting", "value"))]
     lines += ["", "## By epoch", "", *_history(card["history"])]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,38 @@ from inward.draw.saving import write_whole
 from inward.errors import CallError, InwardError
 from inward.training.recipe import Recipe
 
-RECIPE, STATE = "recipe.json", "state.pt"
+RECIPE, STATE, TRAINED_ON = "recipe.json", "state.pt", "trained_on"
 
 
 class Checkpoint:
     """A folder that a run is kept in.
 
+    Args:
+        folder: is made where there is none.
+        recipe: of the run.
+        trained_on: by what its pictures are told from others.
+
     Raises:
-        CallError: where it holds a run of another recipe, or anything else.
+        CallError: where it holds a run of another recipe or of other pictures, or anything else.
         InwardError: where it cannot be made.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, trained_on: Mapping[str, Any]) -> None:
         self._folder = folder
-        told = read_json(folder / RECIPE)
+        told, own = read_json(folder / RECIPE), asdict(recipe)
         if told is not None:
-            other = [k for k, v in json.loads(recipe.as_json()).items() if told.get(k) != v]
             # Of one that was stopped before anything was kept, nothing is lost.
-            if other and any(path.name != RECIPE for path in folder.iterdir()):
-                was = told.get(other[0])
-                raise CallError(f"{folder} holds a run with {other[0]} {was}; give another --out, or remove the folder")
+            taken = any(path.name != RECIPE for path in folder.iterdir())
+            other = [f"{k} {told.get(k)}" for k, v in own.items() if told.get(k) != v]
+            other += ["other pictures or labels"] if told.get(TRAINED_ON, trained_on) != trained_on else []
+            if taken and other:
+                raise CallError(f"{folder} holds a run with {other[0]}; give another --out, or remove the folder")
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise CallError(f"{folder} exists and is no run; give another --out")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(recipe.as_json().encode(), folder / RECIPE)
+            told = own | {TRAINED_ON: dict(trained_on)}
+            write_whole((json.dumps(told, indent=1) + "\n").encode(), folder / RECIPE)
         except OSError as error:
             raise InwardError(f"{folder} cannot be written ({error.strerror}); give another --out") from error
 

@@ -12,13 +12,15 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from inward.data.dataset import Dataset
-from inward.errors import InwardError
+from inward.data.dataset import Dataset, fingerprint
+from inward.errors import CallError, InwardError
 from inward.network.modes import has_half
+from inward.training.ahead import Ahead
 from inward.training.augment import augmented, plain
 from inward.training.checkpoint import Checkpoint
 from inward.training.losses import divergence, loss_of, targets_of
 from inward.training.recipe import Recipe
+from inward.training.strangers import strange_eps
 from inward.types import Images, Logits, Scores
 
 LossOfImages: TypeAlias = Callable[[Images], Scores]
@@ -32,8 +34,7 @@ _EVERY = 60.0
 # Pictures by which the accuracy is told after every epoch, and how many at once.
 _JUDGED, _AT_ONCE = 1000, 250
 _RISE = 0.3
-# How far pictures of no class are moved to be taken for one.
-_STRANGE_EPS = {"linf": 0.1, "l2": 2.0, "l1": 40.0}
+_LOWER = "lower the learning rate (--rate), and begin anew in another folder"
 
 
 @dataclass(frozen=True)
@@ -100,15 +101,22 @@ def train(
 
     Raises:
         InwardError: where a loss is not finite; the last checkpoint stays.
-        CallError: for a folder that holds a run of another recipe.
+        CallError: for a folder that holds a run of another recipe or of other pictures, or a precision that is not
+            to be had.
     """
     run = _Run(recipe, module, normalize, data, held_out, adversary, strangers)
-    kept = None if folder is None else Checkpoint(folder, recipe)
+    kept = None if folder is None else Checkpoint(folder, recipe, fingerprint(data))
     if kept is not None:
         kept.restore(run.restore)
+    with Ahead(data, run.numbers) as ahead:
+        _to_the_end(run, ahead, kept, on_step)
+    return Trained(run.kept_module(), tuple(run.history))
+
+
+def _to_the_end(run: _Run, ahead: Ahead, kept: Checkpoint | None, on_step: OnStep | None) -> None:
     written = time.monotonic()
     while run.step < run.steps:
-        run.advance()
+        run.advance(ahead.images(run.step))
         if on_step is not None:
             on_step(run.watch())
         # Weights that are no numbers any more do not take the place of the last good ones; the next loss tells of them.
@@ -116,10 +124,9 @@ def train(
             kept.save(run.state())
             written = time.monotonic()
     if not run.is_finite():
-        raise InwardError("the last step made weights that are not finite; lower the learning rate (--rate)")
+        raise InwardError(f"the weights are not finite after step {run.steps} of {run.steps}; {_LOWER}")
     if kept is not None:
         kept.save(run.state())
-    return Trained(run.kept_module(), tuple(run.history))
 
 
 class _Run:
@@ -140,23 +147,31 @@ class _Run:
         self.module: nn.Module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._normalize, self._adversary, self._strangers = normalize, adversary, strangers
         self._loss = loss_of(recipe)
-        self.batches = -(-len(data.labels) // recipe.batch)
+        # A single picture that is left over joins the batch before it: there is no deviation in one.
+        count = len(data.labels)
+        self.batches = max(1, -(-count // recipe.batch) - (count % recipe.batch == 1))
         self.steps, self.step = recipe.epochs * self.batches, 0
         self.optimizer = _optimizer(recipe, module)
         self.mean = {k: v.detach().clone() for k, v in module.state_dict().items()} if recipe.ema else None
         self.history: list[dict[str, float]] = []
-        self._sums = {"loss": 0.0, "right": 0.0, "seen": 0.0, "seconds": 0.0}
+        self._sums: dict[str, float] = dict.fromkeys(("loss", "shown", "right", "seen", "seconds"), 0.0)
         self._last = 0.0
+        self._order = (-1, torch.empty(0, dtype=torch.long))
         self._half = recipe.precision != "full" and has_half(self.device)
+        if recipe.precision == "mixed" and not self._half:
+            raise CallError("there is no bfloat16 here for the precision mixed; give --precision auto or full")
         # The change that the free method goes on with.
         self._change: Tensor | None = None
 
-    def advance(self) -> None:
-        """One batch. What is saved is the state between two of them; a stop in the middle of one goes back to that."""
+    def advance(self, pictures: Tensor) -> None:
+        """One batch, whose pictures are those of :meth:`numbers`.
+
+        What is saved is the state between two of them; a stop in the middle of one goes back to that.
+        """
         began = time.perf_counter()
         self.module.train()
         generator = torch.Generator().manual_seed(_seed_of(self.recipe.seed, self.step))
-        labels, images = self._batch(generator)
+        labels, images = self._batch(pictures, generator)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate * _schedule(self.recipe.schedule, self.step / self.steps)
         eps = self.recipe.eps * min(1.0, self.step / max(1.0, self.recipe.warm * self.steps))
@@ -164,21 +179,28 @@ class _Run:
         self._last = loss
         self.step += 1
         self._average()
-        for name, value in (("loss", loss * len(labels)), ("seen", len(labels))):
+        # Pictures of no class have a loss, and no answer that would be right.
+        known = labels >= 0
+        own = {"loss": loss * len(labels), "shown": len(labels), "seen": float(known.sum())}
+        own["right"] = float((logits.argmax(1) == labels)[known].sum())
+        for name, value in own.items():
             self._sums[name] += value
-        self._sums["right"] += float((logits.argmax(1) == labels).sum())
         self._sums["seconds"] += time.perf_counter() - began
         if self.step % self.batches == 0:
             self._end_of_epoch()
 
-    def _batch(self, generator: torch.Generator) -> tuple[Tensor, Images]:
-        epoch, place = divmod(self.step, self.batches)
-        order = torch.randperm(
-            len(self.data.labels), generator=torch.Generator().manual_seed(_seed_of(self.recipe.seed, -1 - epoch))
-        )
-        numbers = order[place * self.recipe.batch : (place + 1) * self.recipe.batch]
-        images = augmented(self.data.images(numbers).to(self.device), self.recipe, generator)
-        labels = self.data.labels[numbers].to(self.device)
+    def numbers(self, step: int) -> Tensor:
+        """Of the pictures of a step: those of an epoch are shuffled by the seed."""
+        epoch, place = divmod(step, self.batches)
+        if self._order[0] != epoch:
+            generator = torch.Generator().manual_seed(_seed_of(self.recipe.seed, -1 - epoch))
+            self._order = (epoch, torch.randperm(len(self.data.labels), generator=generator))
+        first = place * self.recipe.batch
+        return self._order[1][first : None if place == self.batches - 1 else first + self.recipe.batch]
+
+    def _batch(self, pictures: Tensor, generator: torch.Generator) -> tuple[Tensor, Images]:
+        images = augmented(pictures.to(self.device), self.recipe, generator)
+        labels = self.data.labels[self.numbers(self.step)].to(self.device)
         if self._strangers is not None and self.recipe.open_world:
             others = self._strangers(images, generator)
             images, labels = torch.cat([images, others]), torch.cat([labels, labels.new_full((len(others),), -1)])
@@ -207,8 +229,8 @@ class _Run:
         where = (labels < 0).nonzero()[::2, 0]
         if self._adversary is None or len(where) == 0:
             return images
-        eps = max(self.recipe.eps, _STRANGE_EPS[self.recipe.ball])
-        worse = self._attacked(lambda x: self._loss(self._logits(x), targets[where]), images[where], eps, generator)
+        loss = lambda x: self._loss(self._logits(x), targets[where])  # noqa: E731
+        worse = self._attacked(loss, images[where], strange_eps(self.recipe), generator)
         return images.index_copy(0, where, worse)
 
     def _learn_trades(
@@ -259,10 +281,7 @@ class _Run:
     def _update(self, loss: Tensor) -> float:
         value = loss.item()
         if not math.isfinite(value):
-            raise InwardError(
-                f"the loss is not finite at step {self.step + 1} of {self.steps}; lower the learning rate (--rate) and "
-                "begin anew in another folder; what this one keeps is from before"
-            )
+            raise InwardError(f"the loss is not finite at step {self.step + 1} of {self.steps}; {_LOWER}")
         self.module.train()
         self.optimizer.zero_grad()
         loss.backward()
@@ -282,14 +301,13 @@ class _Run:
                 self.mean[name].copy_(value)
 
     def _end_of_epoch(self) -> None:
-        seen = max(1.0, self._sums["seen"])
         count = min(_JUDGED, len(self.held_out.labels))
         numbers = torch.linspace(0, len(self.held_out.labels) - 1, count).long()
         self.history.append(
             {
                 "epoch": float(self.step // self.batches),
-                "loss": self._sums["loss"] / seen,
-                "shown": self._sums["right"] / seen,
+                "loss": self._sums["loss"] / max(1.0, self._sums["shown"]),
+                "shown": self._sums["right"] / max(1.0, self._sums["seen"]),
                 "accuracy": self._accuracy(numbers),
                 "rate": self.optimizer.param_groups[0]["lr"],
                 "seconds": self._sums["seconds"],
@@ -334,10 +352,12 @@ class _Run:
 
     def restore(self, state: dict[str, Any]) -> None:
         """From :meth:`state`."""
-        self.step, self.history, self._sums = state["step"], state["history"], state["sums"]
+        self.step, self.history = state["step"], state["history"]
+        self._sums = {name: float(state["sums"][name]) for name in self._sums}
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.mean, self._change = state["mean"], state["change"]
+        self.mean = None if state["mean"] is None else {k: v.to(self.device) for k, v in state["mean"].items()}
+        self._change = None if state["change"] is None else state["change"].to(self.device)
 
 
 def _optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:

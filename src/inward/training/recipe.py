@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from inward.errors import CallError, InwardError
+from inward.errors import CallError
 
 OUTPUTS: dict[str, dict[str, Any]] = {"softmax": {}, "sigmoid": {"optimizer": "adamw", "rate": 0.003}}
 """The outputs, and the settings that suit each.
@@ -18,6 +17,15 @@ Squared errors of sigmoids vanish where these are sure, and large steps of sgd l
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("onecycle", "cosine")
 ADVERSARIES = ("none", "pgd", "fgsm", "trades", "free")
+BALL_EPS = {"linf": "8/255", "l2": "0.5", "l1": "12"}
+"""A usual radius of each ball."""
+_ANY = 2**63 - 1
+# The least and the most of each, and what is said of it.
+_WHOLE = dict.fromkeys(("epochs", "batch", "steps", "replays"), (1, _ANY))
+_WHOLE |= {"size": (8, 4096), "shift": (0, _ANY), "seed": (0, 2**63 - 2)}
+_SHARES = dict.fromkeys(("ema", "erase", "warm"), (1.0, "a share between 0 and 1"))
+_SHARES |= dict.fromkeys(("smoothing", "momentum"), (1.0, "a share from 0 to below 1"))
+_SHARES |= {"crop": (1.0, "a share of the picture's area, at most 1")}
 PRECISIONS = ("auto", "full", "mixed")
 
 
@@ -43,12 +51,13 @@ class Recipe:
         decay: weight decay, of weights alone, neither of biases nor of normalizations.
         ema: the share of the running mean of the weights that stays at each step; 0 keeps the last weights.
         smoothing: label smoothing: the share of each label that is spread over all classes.
-        crop: the smallest share of the picture's area that a random crop has; 1: none.
+        crop: the smallest share of the picture's area that a random crop has; 1: none. Its sides are as 3:4 to 4:3, as
+            far as that fits.
         flip: mirror half of the pictures.
         rotation: rotate by up to so many degrees.
         erase: the share of the pictures in which a rectangle is filled with noise.
         noise: the largest standard deviation of Gaussian noise, in [0, 1] units.
-        shift: move by up to so many pixels.
+        shift: move by up to so many pixels of the network's picture.
         adversarial: none; pgd; fgsm (one step from a random start); trades; free.
         eps: the radius of the ball of attacks, in training (with ``adversarial``) and where the network is measured at
             the end; in [0, 1] units: 8/255 (linf), or the norm of the whole change.
@@ -58,7 +67,7 @@ class Recipe:
         warm: over what share of the training eps grows from 0.
         beta: the weight of TRADES' second term.
         replays: how often the free method shows each batch.
-        precision: mixed runs products in bfloat16; auto does so where the processor has it; full.
+        precision: mixed runs products in bfloat16, on processors that have it; auto does so where there is one; full.
         seed: of everything random.
 
     Raises:
@@ -104,24 +113,25 @@ class Recipe:
         self._check_together()
 
     def _check_numbers(self) -> None:
-        for name, least in (("epochs", 1), ("batch", 1), ("steps", 1), ("replays", 1), ("size", 8), ("shift", 0)):
-            if getattr(self, name) < least:
-                raise CallError(f"{name} is {least} or more, not {getattr(self, name)}")
-        for name in ("ema", "smoothing", "erase", "warm", "momentum"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise CallError(f"{name} is a share between 0 and 1, not {getattr(self, name):g}")
+        for name, (least, most) in _WHOLE.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                range_told = f"{least} or more" if most == _ANY else f"from {least} to {most}"
+                raise CallError(f"{name} is {range_told}, not {value}")
+        for name, (most, told) in _SHARES.items():
+            value = getattr(self, name)
+            if not 0 <= value <= most or (value == 1 and "below" in told):
+                raise CallError(f"{name} is {told}, not {value:g}")
         for name in ("rate", "step_size", "crop"):
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise CallError(f"{name} must be above 0, not {getattr(self, name):g}")
         for name in ("decay", "noise", "rotation", "eps", "beta"):
             if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
                 raise CallError(f"{name} must be 0 or more, not {getattr(self, name):g}")
-        if self.crop > 1:
-            raise CallError(f"crop is a share of the picture's area, at most 1, not {self.crop:g}")
 
     def _check_together(self) -> None:
         if self.adversarial != "none" and self.eps == 0:
-            usual = {"l2": "0.5", "l1": "12"}.get(self.ball, "8/255")
+            usual = BALL_EPS[self.ball]
             raise CallError(f"adversarial training ({self.adversarial}) needs a ball; give eps, such as {usual}")
         if self.ball == "linf" and self.eps > 1:
             raise CallError(f"eps is in [0, 1] units and at most 1 in linf, not {self.eps:g}; write 8/255 for 8 levels")
@@ -129,6 +139,8 @@ class Recipe:
             raise CallError(
                 f"free adversarial training moves pictures by signs, in linf, not {self.ball}; use pgd or fgsm"
             )
+        if self.norm == "batch" and self.batch < 2:
+            raise CallError("batch normalization compares the pictures of a batch; give batch 2 or more, or norm group")
         if self.open_world and self.output != "sigmoid":
             raise CallError("a picture of no class is answered by zeros, which softmax cannot; give output sigmoid")
         if self.output == "sigmoid" and self.adversarial == "trades":
@@ -136,7 +148,7 @@ class Recipe:
 
     def _check_words(self) -> None:
         words = {"output": tuple(OUTPUTS), "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "adversarial": ADVERSARIES}
-        words |= {"ball": ("linf", "l2", "l1"), "precision": PRECISIONS, "net": ("cnn", "resnet")}
+        words |= {"ball": tuple(BALL_EPS), "precision": PRECISIONS, "net": ("cnn", "resnet")}
         for name, able in words.items():
             if getattr(self, name) not in able:
                 raise CallError(f"there is no {name} '{getattr(self, name)}'; choose {', '.join(able)}")
@@ -144,15 +156,3 @@ class Recipe:
     def as_json(self) -> str:
         """As ``recipe.json`` has it."""
         return json.dumps(asdict(self), indent=1) + "\n"
-
-    @classmethod
-    def read(cls, told: Mapping[str, Any]) -> Recipe:
-        """From what :meth:`as_json` gave. Raises InwardError where it is none."""
-        kinds = {f.name: type(f.default) for f in fields(cls)}
-        for name, value in told.items():
-            kind = kinds.get(name)
-            if kind is None or not (type(value) is kind or (kind is float and type(value) is int)):
-                raise InwardError(
-                    f"the recipe has no setting {name} = {value!r:.40}; it is of another version or damaged"
-                )
-        return cls(**told)

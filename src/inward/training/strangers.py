@@ -5,12 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from inward.training.recipe import Recipe
 from inward.types import Images
 
 KINDS = ("noise", "shuffled patches", "mixtures")
 # Of a batch, how many of each kind: one for so many pictures.
 _ONE_IN = 12
 _PATCHES = 4
+_EPS = {"linf": 0.1, "l2": 2.0, "l1": 40.0}
+
+
+def strange_eps(recipe: Recipe) -> float:
+    """How far pictures of no class are moved to be taken for one."""
+    return max(recipe.eps, _EPS[recipe.ball])
 
 
 def strangers(images: Images, generator: torch.Generator) -> Tensor:
