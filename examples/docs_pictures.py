@@ -27,6 +27,7 @@ from inward.columns.directions import caricature
 from inward.figures import cell
 from inward.methods.class_visualization import class_visualization
 from inward.network.load import TWINS
+from inward.studies import depth_page
 
 UNIT = "mixed4a/97"
 _QUALITY = 88
@@ -131,6 +132,17 @@ def balls(_: inward.Network) -> Image.Image:
     return _rows(found, kinds)
 
 
+def depth(_: inward.Network) -> Image.Image:
+    """Signals by depth, as `inward study depth --width 512` found them; its figures are kept."""
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "depth.json"
+    found = depth_page.read_depth(path)
+    charts = [depth_page.chart([one for one in found if one.init == i], i, 512) for i in ("he", "matched")]
+    whole = Image.new("RGB", (max(c.width for c in charts), sum(c.height for c in charts)), "white")
+    for number, one in enumerate(charts):
+        whole.paste(one, (0, sum(c.height for c in charts[:number])))
+    return whole
+
+
 def atlas(net: inward.Network) -> Image.Image:
     """The page that the tutorial ends with, as a browser shows it."""
     with tempfile.TemporaryDirectory() as place:
@@ -186,6 +198,7 @@ FIGURES: dict[str, Callable[[inward.Network], Image.Image]] = {
         way,
         twins,
         balls,
+        depth,
         atlas,
     )
 }

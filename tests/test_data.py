@@ -453,11 +453,15 @@ def server() -> Iterator[tuple[str, type[Serving]]]:
 CHECKSUM = f"md5:{md5(CONTENT).hexdigest()}"  # noqa: S324
 
 
-def test_a_file_is_fetched_once(server: tuple[str, type[Serving]], tmp_path: Path) -> None:
+def test_a_file_is_fetched_once(
+    server: tuple[str, type[Serving]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     url, kind = server
     for _ in range(2):
         assert fetch(url, "set.gz", CHECKSUM, tmp_path).read_bytes() == CONTENT
     assert kind.asked == [None]
+    # Pooch alone would write a line of its own between the bars.
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_fetch_goes_on_where_it_broke_off(server: tuple[str, type[Serving]], tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from inward.cli import app
 from inward.commands import EXAMPLES
 from inward.nets.trained import shipped_card
 from inward.network.load import TWINS
+from inward.studies import depth_page
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -92,6 +93,11 @@ def activations() -> str:
     return "\n".join(rows)
 
 
+def depth() -> str:
+    """What `inward study depth --width 512` found."""
+    return depth_page.table(depth_page.read_depth(RESULTS / "depth.json"))
+
+
 def twins() -> str:
     """What the two networks that come with inward do, as their cards have it."""
     cards = {name: shipped_card(name) for name in TWINS}
@@ -121,7 +127,7 @@ def figure(picture: str, caption: str) -> str:
 
 
 MADE: dict[str, Callable[[], str]] = {
-    f.__name__: f for f in (activations, commands, methods, ratios, trained, twins, channels)
+    f.__name__: f for f in (activations, commands, depth, methods, ratios, trained, twins, channels)
 }
 
 

@@ -118,7 +118,7 @@ def depth_command(
         depth: the most layers.
         width: of each layer.
         seeds: random networks of each kind; figures are medians.
-        out: the folder of the study: depth.json, depth.md, depth.png.
+        out: the folder of the study: depth.json, depth.md, and a depth-INIT.png for each initialization.
     """
     with progress_bar() as bar:
         task = bar.add_task("networks", total=None)

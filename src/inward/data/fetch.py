@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,8 @@ def fetch(url: str, name: str, known_hash: str, cache: Path | None = None, *, on
     place = Path(pooch.os_cache("inward")) if cache is None else cache
     try:
         place.mkdir(parents=True, exist_ok=True)
-        return Path(pooch.retrieve(url + name, known_hash, name, place, downloader=_resuming(place, on_bytes)))
+        with _quiet(pooch.get_logger()):
+            return Path(pooch.retrieve(url + name, known_hash, name, place, downloader=_resuming(place, on_bytes)))
     except requests.RequestException as error:
         raise InwardError(
             f"{name} cannot be fetched from {url} ({type(error).__name__}); go online, or give the folder that it is in"
@@ -73,6 +76,17 @@ def unpacked(archive: Path, folder: str) -> Path:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return found
+
+
+@contextlib.contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """What is fetched is told by ``on_bytes``, and not once more between the bars."""
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _part(place: Path, name: str) -> Path:

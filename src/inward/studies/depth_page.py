@@ -28,12 +28,9 @@ def write_depth(found: Sequence[Passage], folder: Path, *, width: int, seeds: in
     except OSError as error:
         raise InwardError(f"{folder} cannot be made ({error.strerror}); give another --out") from error
     write_whole((json.dumps(told, indent=1) + "\n").encode(), folder / REPORT)
-    lines = ["| activation | initialization | forward | backward |", "| --- | --- | --- | --- |"]
-    lines += [
-        f"| {one.activation} | {one.init} | {_told(one, 'forward')} | {_told(one, 'backward')} |" for one in found
-    ]
+    lines = [table(found)]
     for init in inits:
-        draw.save_png(_chart([one for one in found if one.init == init], init, width), folder / f"depth-{init}.png")
+        draw.save_png(chart([one for one in found if one.init == init], init, width), folder / f"depth-{init}.png")
         lines += ["", f"![signals by depth, {init}](depth-{init}.png)"]
     write_whole(("\n".join(lines) + "\n").encode(), folder / TABLE)
     return folder / TABLE
@@ -47,7 +44,24 @@ def _told(one: Passage, way: str) -> str:
     return f"{fate} within {following}" if passed == 0 else f"{fate} between {passed} and {following}"
 
 
-def _chart(found: Sequence[Passage], init: str, width: int) -> Image.Image:
+def read_depth(path: Path) -> list[Passage]:
+    """The passages of a ``depth.json``."""
+    told = json.loads(path.read_text(encoding="utf-8"))["passages"]
+    own = [{name: one[name] for name in ("activation", "init", "depths", "forward", "backward")} for one in told]
+    return [Passage(**{k: tuple(v) if isinstance(v, list) else v for k, v in one.items()}) for one in own]
+
+
+def table(found: Sequence[Passage]) -> str:
+    """How deep the signal of each passes, in Markdown."""
+    lines = ["| activation | initialization | forward | backward |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {one.activation} | {one.init} | {_told(one, 'forward')} | {_told(one, 'backward')} |" for one in found
+    ]
+    return "\n".join(lines)
+
+
+def chart(found: Sequence[Passage], init: str, width: int) -> Image.Image:
+    """The signals of one initialization by depth, forward and backward."""
     ways = (("forward", "forward: what tells inputs apart"), ("backward", "backward: the gradient at the inputs"))
     shown = [draw.Panel(title, {one.activation: getattr(one, way) for one in found}) for way, title in ways]
     return draw.panels(
