@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -47,7 +48,8 @@ def _told(one: Passage, way: str) -> str:
 def read_depth(path: Path) -> list[Passage]:
     """The passages of a ``depth.json``."""
     told = json.loads(path.read_text(encoding="utf-8"))["passages"]
-    own = [{name: one[name] for name in ("activation", "init", "depths", "forward", "backward")} for one in told]
+    names = ("activation", "init", "depths", "forward", "backward")
+    own: list[dict[str, Any]] = [{name: one[name] for name in names} for one in told]
     return [Passage(**{k: tuple(v) if isinstance(v, list) else v for k, v in one.items()}) for one in own]
 
 
