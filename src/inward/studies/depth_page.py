@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -48,9 +47,8 @@ def _told(one: Passage, way: str) -> str:
 def read_depth(path: Path) -> list[Passage]:
     """The passages of a ``depth.json``."""
     told = json.loads(path.read_text(encoding="utf-8"))["passages"]
-    names = ("activation", "init", "depths", "forward", "backward")
-    own: list[dict[str, Any]] = [{name: one[name] for name in names} for one in told]
-    return [Passage(**{k: tuple(v) if isinstance(v, list) else v for k, v in one.items()}) for one in own]
+    lists = ("depths", "forward", "backward")
+    return [Passage(one["activation"], one["init"], *(tuple(one[name]) for name in lists)) for one in told]
 
 
 def table(found: Sequence[Passage]) -> str:
