@@ -5,11 +5,6 @@ from __future__ import annotations
 import gzip
 import pickle
 import struct
-import threading
-import zipfile
-from collections.abc import Iterator
-from hashlib import md5
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +14,6 @@ from PIL import Image
 
 from inward.data import Arrays, Folder, open_set
 from inward.data.dataset import fingerprint
-from inward.data.fetch import fetch
 from inward.data.packed import from_cifar
 from inward.data.sets import kind_of
 from inward.errors import CallError, InwardError
@@ -310,78 +304,6 @@ def test_folders_that_will_not_do(tmp_path: Path) -> None:
         Folder(tmp_path, 8).images([0])
 
 
-def test_archives(tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (12, 6, 5, 3), dtype=np.uint8)
-    np.savez(tmp_path / "set.npz", images=images, labels=np.arange(12) % 4)
-    train, held = open_set(str(tmp_path / "set.npz"))
-    assert train.shape == (3, 6, 5)
-    assert train.classes == ("0", "1", "2", "3")
-    assert torch.equal(held.images([0])[0], torch.from_numpy(images[8]).permute(2, 0, 1))
-    # As MedMNIST has its labels: one in a row, and names of its own.
-    own = {"train_images": images, "train_labels": (np.arange(12) % 3)[:, None]}
-    np.savez(tmp_path / "two.npz", **own, test_images=images[:2], test_labels=np.array([[2], [0]]))
-    train, held = open_set(str(tmp_path / "two.npz"))
-    assert held.classes == train.classes == ("0", "1", "2")
-    assert held.labels.tolist() == [2, 0]
-
-
-@pytest.mark.parametrize(
-    ("labels", "classes", "numbers"),
-    [
-        (np.array(["cat", "ape", "cat", "ape"]), ("ape", "cat"), [1, 0, 1, 0]),
-        (np.array([b"cat", b"ape", b"cat", b"ape"]), ("ape", "cat"), [1, 0, 1, 0]),
-        (np.array([1, 0, 1, 0], np.uint16), ("0", "1"), [1, 0, 1, 0]),
-        (np.array([1, 0, 1, 0], ">i8"), ("0", "1"), [1, 0, 1, 0]),
-        (np.array([True, False, True, False]), ("0", "1"), [1, 0, 1, 0]),
-    ],
-)
-def test_labels_of_any_kind(tmp_path: Path, labels: np.ndarray, classes: tuple[str, ...], numbers: list[int]) -> None:
-    images = np.zeros((4, 6, 5), np.uint8)
-    np.savez(tmp_path / "set.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    for part in open_set(str(tmp_path / "set.npz")):
-        assert part.classes == classes
-        assert part.labels.tolist() == numbers
-
-
-X, Y = np.zeros((4, 6, 5), np.uint8), np.array([0, 1, 0, 1])
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"images": X.astype(float), "labels": Y}, r"holds float64 \(4, 6, 5\), and no uint8 pictures"),
-        ({"images": X, "labels": Y * 255}, "labels from 0 to 255 and none of the class 1; number the classes from 0"),
-        ({"images": X, "labels": Y + 1}, "labels from 1 to 2 and none of the class 0"),
-        ({"images": X, "labels": Y - 1}, "labels from -1 to 0 and none of the class 0"),
-        ({"images": X, "labels": Y.astype(np.uint64) * 2**63}, "none of the class 1; number the classes"),
-        ({"images": X, "labels": Y / 2}, r"labels float64 \(4,\); it needs one whole number or one name a picture"),
-        ({"images": X, "labels": np.eye(4, dtype=int)}, r"labels int64 \(4, 4\); it needs one"),
-        ({"images": X, "labels": Y[:2]}, "has 2 labels for 4 pictures"),
-        ({"x": X, "y": Y, "x_test": X}, "set.npz has x_test and no labels of it; add y_test"),
-        ({"x": X, "y": Y, "x_test": X, "y_test": Y + 1}, "held-out part of .* has the class 2, and what is trained on"),
-        ({"x": X, "y": Y, "x_test": X[..., None].repeat(3, 3), "y_test": Y}, "are 3 x 6 x 5 and the others 1 x 6 x 5"),
-        ({"x": X, "y": Y, "x_test": X[:, 1:], "y_test": Y}, "are 1 x 5 x 5 and the others 1 x 6 x 5; give both one"),
-    ],
-)
-def test_archives_that_will_not_do(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
-    np.savez(tmp_path / "set.npz", **arrays)  # type: ignore[arg-type]
-    with pytest.raises(InwardError, match=message):
-        open_set(str(tmp_path / "set.npz"))
-
-
-def test_a_damaged_held_out_part_is_not_passed_over(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (40, 8, 8), dtype=np.uint8)
-    np.savez_compressed(tmp_path / "set.npz", x=images, y=np.arange(40) % 2, x_test=images, y_test=np.arange(40) % 2)
-    with zipfile.ZipFile(tmp_path / "set.npz") as archive:
-        place = archive.getinfo("x_test.npy").header_offset + 1000
-    whole = bytearray((tmp_path / "set.npz").read_bytes())
-    whole[place] ^= 255
-    (tmp_path / "set.npz").write_bytes(whole)
-    with pytest.raises(InwardError, match=r"set\.npz is not an \.npz file of numbers that can be read"):
-        open_set(str(tmp_path / "set.npz"))
-
-
 def test_a_set_is_told_from_another_of_its_name() -> None:
     def known(pixels: torch.Tensor, labels: list[int], classes: tuple[str, ...] = ("a", "b")) -> dict[str, object]:
         return fingerprint(Arrays("some", pixels, torch.tensor(labels), classes))
@@ -408,86 +330,3 @@ def test_digits_come_with_scikit_learn() -> None:
 def test_arrays_are_checked(labels: list[int], message: str) -> None:
     with pytest.raises(InwardError, match=message):
         Arrays("some", torch.zeros(3, 1, 4, 5, dtype=torch.uint8), torch.tensor(labels), ("a", "b"))
-
-
-CONTENT = bytes(range(256)) * 4000
-
-
-class Serving(BaseHTTPRequestHandler):
-    """Gives a file from where it is asked for; the first time it breaks off in the middle."""
-
-    asked: list[str | None]
-    cut = False
-
-    def do_GET(self) -> None:
-        told = self.headers.get("Range")
-        type(self).asked.append(told)
-        first = int(told[6:-1]) if told else 0
-        self.send_response(206 if told else 200)
-        self.send_header("Content-Length", str(len(CONTENT) - first))
-        self.end_headers()
-        rest = CONTENT[first:]
-        self.wfile.write(rest[: len(rest) // 2] if type(self).cut else rest)
-        type(self).cut = False
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture(autouse=True)
-def directly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is served here is not asked of a proxy."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
-@pytest.fixture
-def server() -> Iterator[tuple[str, type[Serving]]]:
-    kind = type("Own", (Serving,), {"asked": [], "cut": False})
-    made = ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{made.server_port}/", kind
-    made.shutdown()
-    made.server_close()
-
-
-CHECKSUM = f"md5:{md5(CONTENT).hexdigest()}"  # noqa: S324
-
-
-def test_a_file_is_fetched_once(
-    server: tuple[str, type[Serving]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    url, kind = server
-    for _ in range(2):
-        assert fetch(url, "set.gz", CHECKSUM, tmp_path).read_bytes() == CONTENT
-    assert kind.asked == [None]
-    # Pooch alone would write a line of its own between the bars.
-    assert capfd.readouterr() == ("", "")
-
-
-def test_a_fetch_goes_on_where_it_broke_off(server: tuple[str, type[Serving]], tmp_path: Path) -> None:
-    url, kind = server
-    kind.cut = True
-    with pytest.raises(InwardError, match=r"set\.gz cannot be fetched from http://127"):
-        fetch(url, "set.gz", CHECKSUM, tmp_path)
-    told: list[tuple[str, int, int | None]] = []
-    again = fetch(url, "set.gz", CHECKSUM, tmp_path, on_bytes=lambda *now: told.append(now))
-    assert again.read_bytes() == CONTENT
-    # Counted from what was there already.
-    assert told[0][1] > len(CONTENT) // 2
-    assert told[-1] == ("set.gz", len(CONTENT), len(CONTENT))
-    first, second = kind.asked
-    assert first is None
-    # What came in whole chunks of 64 KiB is not asked for again.
-    assert second == f"bytes={len(CONTENT) // 2 // 2**16 * 2**16}-"
-
-
-def test_another_checksum_is_refused(server: tuple[str, type[Serving]], tmp_path: Path) -> None:
-    with pytest.raises(InwardError, match="has another checksum; it is damaged or was exchanged"):
-        fetch(server[0], "set.gz", "md5:" + "0" * 32, tmp_path)
-    assert not (tmp_path / "set.gz").exists()
-    assert fetch(server[0], "set.gz", CHECKSUM, tmp_path).read_bytes() == CONTENT
-
-
-def test_offline_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InwardError, match=r"^set\.gz cannot be fetched from http://127\.0\.0\.1:9/ \(.*\); go online"):
-        fetch("http://127.0.0.1:9/", "set.gz", CHECKSUM, tmp_path)
