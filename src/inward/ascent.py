@@ -48,6 +48,7 @@ class Ascent:
         redirected: (N,), in how many of the passes that moved it the ReLU gradients were redirected.
         parameters: what was moved, as it is at the end. A parameterization without pixels (CPPN) renders
             them at any size: ``row.parameterization.image(list(found.parameters), like)``.
+        broken: whether a gradient was not finite, and the ascent ended there (with the best, where the row keeps it).
     """
 
     images: Pictures
@@ -58,6 +59,7 @@ class Ascent:
     reached: Tensor
     redirected: Tensor
     parameters: tuple[Tensor, ...]
+    broken: bool = False
 
 
 def ascend(
@@ -88,6 +90,10 @@ def ascend(
     with ordinary(net.device):
         like = constant(like).to(net.device)
         return _Loop(net, row, like, seeds, seed).run(on_pass)
+
+
+class NotFiniteError(InwardError):
+    """A gradient is NaN or infinite."""
 
 
 def _is_finite(values: Tensor) -> bool:
@@ -139,6 +145,9 @@ class _Loop:
         self.steps, self.helped = (torch.zeros(count, dtype=torch.long) for _ in range(2))
         self.scores = torch.zeros(count, dtype=torch.float64 if like.dtype == torch.float64 else torch.float32)
         self.arrived = torch.zeros(count, dtype=torch.bool)
+        # The best score of each, and what it is of.
+        self.top = torch.full_like(self.scores, -torch.inf)
+        self.kept = [p.clone() for p in self.whole] if row.best else []
         # The images that are in the batch (also as they were given), and which stand still; how often each was moved,
         # and with help, and how many passes it has left after its goal (-1: it is not there).
         self.present, self.still = torch.arange(count), torch.zeros(count, dtype=torch.bool)
@@ -155,9 +164,16 @@ class _Loop:
         return self.like.shape[2], self.like.shape[3]
 
     def run(self, on_pass: OnPass | None) -> Ascent:
-        history = []
+        history, broken = [], False
         for index in range(self.row.passes):
-            look = self._look(index)
+            try:
+                look = self._look(index)
+            except NotFiniteError:
+                if not self.row.best or index == 0:
+                    raise
+                broken = True
+                break
+            self._remember()
             if look.reached is not None:
                 if self._leave(self._settled(look.reached)):
                     break
@@ -173,8 +189,11 @@ class _Loop:
                     break
         images = self._pictures()
         final, reached = self._judge(images)
+        if self.row.best and self._go_back(final):
+            images = self._pictures()
+            final, reached = self._judge(images)
         scores = torch.stack(history) if history else final.new_zeros((0, len(images)), device="cpu")
-        return Ascent(images, self.start, scores, final, self.steps, reached, self.helped, tuple(self.whole))
+        return Ascent(images, self.start, scores, final, self.steps, reached, self.helped, tuple(self.whole), broken)
 
     @torch.no_grad()
     def _keep(self, which: Tensor) -> None:
@@ -190,6 +209,29 @@ class _Loop:
         """The pictures of all. A copy: whoever keeps it must not see it move on."""
         self._keep(torch.arange(len(self.present)))
         return self.row.parameterization.image(self.whole, self.like).detach().clone()
+
+    @torch.no_grad()
+    def _remember(self) -> None:
+        """The best parameters so far, of the images in the batch."""
+        if not self.row.best:
+            return
+        scores = self.scores[self.present]
+        better = scores > self.top[self.present]
+        self.top[self.present[better]] = scores[better]
+        where, own = self.present[better].to(self.net.device), better.nonzero()[:, 0].to(self.net.device)
+        for kept, parameter in zip(self.kept, self.parameters, strict=True):
+            kept[where] = parameter.detach()[own]
+
+    @torch.no_grad()
+    def _go_back(self, final: Scores) -> bool:
+        """To the best parameters, where the last are worse."""
+        worse = ~(final.cpu() >= self.top) & self.top.isfinite()
+        # All parameters are in their places: none of them moves any more.
+        self.present = self.present[:0]
+        where = worse.nonzero()[:, 0].to(self.net.device)
+        for whole, kept in zip(self.whole, self.kept, strict=True):
+            whole[where] = kept[where]
+        return bool(worse.any())
 
     @torch.no_grad()
     def _judge(self, images: Pictures) -> tuple[Scores, Tensor]:
@@ -262,7 +304,7 @@ class _Loop:
         before = [p.detach()[still] for p in self.parameters] if self.waits else []
         for parameter, found in zip(self.parameters, look.gradients, strict=True):
             parameter.grad = -found
-        self.optimizer.step()
+        self.optimizer.step(lambda: -self.scores[self.present])
         with torch.no_grad():
             if self.row.parameterization.pixels:
                 self.parameters[0].copy_(self._project(self.parameters[0]))
@@ -334,7 +376,9 @@ class _Loop:
             for g, p in zip(gradients, self.parameters, strict=True)
         ]
         if not all(_is_finite(g) for g in found):
-            raise InwardError(f"a gradient of {self.net.name} is not finite; check its weights, or use --dtype float32")
+            raise NotFiniteError(
+                f"a gradient of {self.net.name} is not finite; check its weights, or use --dtype float32"
+            )
         reached = None
         if among is None:
             self.scores[self.present] = scores.detach().to(self.scores)

@@ -61,6 +61,8 @@ class Row:
         plateau: when a score counts as settled; the image then leaves the batch. None: never.
         prepare: gives the network that the passes run on, for images of a size: the same function, faster
             (``inward.network.lean``). The final scores are the network's own, but for images that left at their goal.
+        best: whether the pictures are those of the best score that was seen, not the last; where a gradient is not
+            finite the ascent then ends with them. For objectives that do not change from pass to pass.
         redirect: at least this many passes with redirected ReLU gradients, so that a dead unit wakes
             (and further ones whenever an image gets no gradient at all).
     """
@@ -76,6 +78,7 @@ class Row:
     extra: int = 0
     plateau: Plateau | None = None
     prepare: Callable[[Network, Size], Network] | None = None
+    best: bool = False
     redirect: int = 0
 
     def __post_init__(self) -> None:
@@ -87,6 +90,10 @@ class Row:
             raise CallError(f"extra={self.extra} passes follow a goal, and there is none; give reached")
         if self.plateau is not None and self.reached is not None:
             raise CallError("an ascent ends at a goal or at a plateau, not both; leave out one")
+        if self.best and (self.augmentation is not None or self.reached is not None):
+            raise CallError(
+                "the best of scores that are drawn anew at every pass is chance; leave out the augmentation"
+            )
         if not self.parameterization.pixels:
             self._check_unconstrained()
         if self.reached is not None and self.augmentation is not None:

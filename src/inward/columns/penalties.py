@@ -3,7 +3,7 @@
 All but :class:`Transparency` are sums over the pixels of an image, so that a weight that suits 112
 pixels is four times as heavy at 224. They see the picture before augmentation, and nothing of the
 network is needed. Where the picture has an alpha channel (last, one more than the network is
-shown), L1 and L2 are of the colors alone; TotalVariation and Blur are of alpha too, whose edges
+shown), L1, L2 and L6 are of the colors alone; TotalVariation and Blur are of alpha too, whose edges
 are edges of the picture.
 """
 
@@ -68,13 +68,36 @@ class L2(_OfPixels):
 
 
 @dataclass(frozen=True)
+class L6(_OfPixels):
+    """The sum of the sixth powers of an image's distances from gray, ``sum |2 (x - 1/2)|^6``: steep at the ends.
+
+    It keeps values off the ends of their range and leaves contrast alone. Mahendran and Vedaldi, "Understanding deep
+    image representations by inverting them", 2015, where alpha is 6.
+    """
+
+    def __call__(self, trace: Trace) -> Scores:
+        return (2 * _colors(trace) - 1).pow(6).flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
 class TotalVariation(_OfPixels):
-    """The sum of the absolute differences of neighboring pixels (anisotropic)."""
+    """The sum of the absolute differences of neighboring pixels (anisotropic), or of a ``power`` of them.
+
+    Squared (2) it has no kinks, at which L-BFGS stands still: the beta of Mahendran and Vedaldi, 2015.
+    """
+
+    power: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.power <= 4:
+            raise CallError(f"the power of a total variation is 1 to 4, not {self.power:g}")
 
     def __call__(self, trace: Trace) -> Scores:
         images = wide(trace.picture)
-        down, right = images.diff(dim=2), images.diff(dim=3)
-        return down.abs().flatten(1).sum(1) + right.abs().flatten(1).sum(1)
+        down, right = (images.diff(dim=axis).abs() for axis in (2, 3))
+        if self.power != 1:
+            down, right = down.pow(self.power), right.pow(self.power)
+        return down.flatten(1).sum(1) + right.flatten(1).sum(1)
 
 
 @dataclass(frozen=True)

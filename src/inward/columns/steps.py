@@ -18,24 +18,26 @@ from torch.nn import functional as F
 from inward.errors import CallError
 from inward.types import Images
 
+Losses: TypeAlias = Callable[[], Any]
+
 
 class Optimizer(Protocol):
     """What an ascent asks of an optimizer; every ``torch.optim.Optimizer`` has it.
 
     ``state``: what it knows of each parameter. ``param_groups``: one, whose ``params`` are moved by ``step`` along
-    their ``grad``, downwards.
+    their ``grad``, downwards; it may ask for the losses (N,) of the images at the parameters as they are.
     """
 
     state: Any
     param_groups: list[dict[str, Any]]
 
-    def step(self) -> Any: ...
+    def step(self, losses: Losses, /) -> Any: ...
 
 
 Step: TypeAlias = Callable[[Sequence[Tensor]], Optimizer]
 
 
-class _Own(ABC):
+class Own(ABC):
     """An optimizer without the hooks and records of PyTorch's, which take longer than a step of a small image."""
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
@@ -43,7 +45,7 @@ class _Own(ABC):
         self.param_groups: list[dict[str, Any]] = [{"params": list(parameters)}]
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self, losses: Losses | None = None, /) -> None:
         for parameter in self.param_groups[0]["params"]:
             self._move(parameter, parameter.grad)
 
@@ -52,7 +54,7 @@ class _Own(ABC):
         """Moves one parameter down its gradient."""
 
 
-class _Directed(_Own):
+class _Directed(Own):
     """``x <- x - lr * direction(v)`` with ``v <- decay * v + g / ||g||_1``; decay 0: ``v = g``."""
 
     def __init__(self, parameters: Sequence[Tensor], lr: float, direction: Callable[[Tensor], Tensor], decay: float):
@@ -82,15 +84,15 @@ def momentum(lr: float, direction: Callable[[Tensor], Tensor], decay: float = 1.
     return lambda parameters: _Directed(parameters, lr, direction, decay)
 
 
-class _Sparse(_Own):
+class _Sparse(Own):
     """Moves some values of each image in [0, 1]: ``moves(gradient, room)``, both (N, D), gives by how much."""
 
     def __init__(self, parameters: Sequence[Tensor], moves: Callable[[Tensor, Tensor, int], Tensor]) -> None:
         super().__init__(parameters)
         self._moves, self._done = moves, 0
 
-    def step(self) -> None:
-        super().step()
+    def step(self, losses: Losses | None = None, /) -> None:
+        super().step(losses)
         self._done += 1
 
     def _move(self, parameter: Tensor, gradient: Tensor) -> None:
@@ -158,14 +160,14 @@ def blurred_gradient(lr: float, *, every: int, sigma: float) -> Step:
     return lambda parameters: _BlurredGradient(parameters, lr, every, sigma)
 
 
-class _BlurredGradient(_Own):
+class _BlurredGradient(Own):
     def __init__(self, parameters: Sequence[Tensor], lr: float, every: int, sigma: float) -> None:
         super().__init__(parameters)
         self._lr, self._every, self._sigma, self._done = lr, every, sigma, 0
 
-    def step(self) -> None:
+    def step(self, losses: Losses | None = None, /) -> None:
         self._done += 1
-        super().step()
+        super().step(losses)
 
     def _move(self, parameter: Tensor, gradient: Tensor) -> None:
         parameter.sub_(self._rate(parameter, gradient) * gradient)

@@ -1,0 +1,148 @@
+"""L-BFGS for a batch of images, each with curvature and a step length of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inward.columns.steps import Losses, Own, Step
+from inward.errors import CallError
+
+# A trial is accepted where it lowers the loss by this share of what its slope promises, but for rounding.
+_ENOUGH, _ROUNDING = 1e-4, 1e-6
+# A pair of changes is kept where its curvature is above this, as a cosine.
+_CURVED = 1e-4
+# After so many refused trials the memory is given up for the gradient.
+_PATIENCE = 6
+
+
+def lbfgs(lr: float = 0.02, *, memory: int = 10, bounds: tuple[float, float] | None = (0.0, 1.0)) -> Step:
+    """L-BFGS with backtracking: one pass, one trial.
+
+    Nocedal, "Updating quasi-Newton matrices with limited storage", 1980; trials that do not lower the loss enough are
+    shortened by quadratic interpolation (Armijo). Every image of the batch has its own pairs, step and trials, so that
+    it is the same alone or among others. It knows nothing of noise: the objective must be the same at every pass.
+
+    Args:
+        lr: the root mean square by which the first step moves the values.
+        memory: pairs of changes that are kept; memory takes 2 ``memory`` + 3 times that of the parameters.
+        bounds: between which values the parameters are kept by whoever projects them: what would leave them is no
+            direction. None: they are free.
+
+    Raises CallError for a rate that is not above 0, or no memory.
+    """
+    if not lr > 0 or memory < 1:
+        raise CallError(f"L-BFGS begins with a step above 0 and remembers 1 pair or more, not {lr:g} and {memory}")
+    return lambda parameters: _LBFGS(parameters, lr, memory, bounds)
+
+
+class _LBFGS(Own):
+    def __init__(
+        self, parameters: Sequence[Tensor], lr: float, memory: int, bounds: tuple[float, float] | None
+    ) -> None:
+        super().__init__(parameters)
+        if len(parameters) != 1:
+            raise CallError(f"L-BFGS moves one tensor of parameters, and there are {len(parameters)}; use adam")
+        self._lr, self._memory, self._bounds = lr, memory, bounds
+        self._done = 0
+        self._loss: Tensor = torch.empty(0)
+
+    @torch.no_grad()
+    def step(self, losses: Losses | None = None, /) -> None:
+        """One trial; ``losses`` gives the loss of every image at the parameters as they are."""
+        if losses is None:
+            raise CallError("L-BFGS compares losses, and is told of none; use it in an ascent")
+        self._loss = losses()
+        super().step(losses)
+        self._done += 1
+
+    def _move(self, parameter: Tensor, gradient: Tensor) -> None:
+        state, now, slope = self.state[parameter], parameter.flatten(1), gradient.flatten(1)
+        loss = self._loss.to(now.device, torch.float64)
+        if not state:
+            state |= {"x": now.clone(), "g": slope.clone(), "f": loss, "refused": torch.zeros_like(loss)}
+            state["gamma"] = torch.zeros_like(loss)
+            accepted = torch.ones_like(loss, dtype=torch.bool)
+        else:
+            enough = state["f"] + _ENOUGH * state["t"] * state["slope"] + _ROUNDING * state["f"].abs()
+            accepted = loss <= enough
+            self._remember(state, now, slope, accepted)
+            self._take(state, now, slope, loss, accepted)
+        self._aim(state, accepted, loss)
+        moved = state["x"] + state["t"].to(now)[:, None] * state["d"]
+        parameter.copy_(moved.view_as(parameter))
+
+    def _remember(self, state: dict[str, Any], now: Tensor, slope: Tensor, accepted: Tensor) -> None:
+        """The changes since the last point; of a refused trial, that there is none."""
+        s, y, slot = now - state["x"], slope - state["g"], self._done % self._memory
+        product = _dot(s, y)
+        curved = accepted & (product > _CURVED * (_dot(s, s) * _dot(y, y)).sqrt())
+        state[f"s{slot}"], state[f"y{slot}"] = s, y
+        state[f"rho{slot}"] = torch.where(curved, 1 / torch.where(curved, product, 1), 0)
+        state["gamma"] = torch.where(curved, product / torch.where(curved, _dot(y, y), 1), state["gamma"])
+
+    def _take(self, state: dict[str, Any], now: Tensor, slope: Tensor, loss: Tensor, accepted: Tensor) -> None:
+        """Goes to where the loss is low enough; elsewhere shortens the step."""
+        t, promised = state["t"], state["t"] * state["slope"]
+        shorter = -0.5 * promised / (loss - state["f"] - promised) * t
+        shorter = torch.where(shorter.isfinite(), shorter, 0).clamp(0.1 * t, 0.5 * t)
+        state["t"] = torch.where(accepted, 1.0, shorter)
+        state["refused"] = torch.where(accepted, 0, state["refused"] + 1)
+        column = accepted[:, None]
+        state["x"], state["g"] = torch.where(column, now, state["x"]), torch.where(column, slope, state["g"])
+        state["f"] = torch.where(accepted, loss, state["f"])
+
+    def _aim(self, state: dict[str, Any], accepted: Tensor, loss: Tensor) -> None:
+        """Directions of those that moved on, or have been refused too often."""
+        lost = state["refused"] == _PATIENCE
+        if lost.any():
+            for slot in range(self._memory):
+                if f"rho{slot}" in state:
+                    state[f"rho{slot}"] = torch.where(lost, 0, state[f"rho{slot}"])
+            state["gamma"] = torch.where(lost, 0, state["gamma"])
+        fresh = accepted | lost
+        free = self._free(state)
+        found = self._direction(state, free)
+        rising = _dot(found, free) >= 0
+        found = torch.where(rising[:, None], -free, found)
+        column = fresh[:, None]
+        state["d"] = torch.where(column, found, state["d"]) if "d" in state else found
+        # Without curvature the length of a gradient means nothing.
+        plain = (state["gamma"] == 0) | rising
+        size = free.double().square().mean(1).sqrt()
+        first = torch.where(size > 0, self._lr / torch.where(size > 0, size, 1), 0)
+        first = torch.where(lost, first * 0.5**_PATIENCE, first)
+        t = state.get("t", torch.ones_like(loss))
+        state["t"] = torch.where(fresh & plain, first, torch.where(fresh, 1.0, t))
+        state["slope"] = torch.where(fresh, _dot(state["d"], free), state.get("slope", loss))
+
+    def _free(self, state: dict[str, Any]) -> Tensor:
+        """The gradient, without what only presses against a bound."""
+        if self._bounds is None:
+            return state["g"]
+        low, high = self._bounds
+        held = ((state["x"] <= low) & (state["g"] > 0)) | ((state["x"] >= high) & (state["g"] < 0))
+        return torch.where(held, 0, state["g"])
+
+    def _direction(self, state: dict[str, Any], free: Tensor) -> Tensor:
+        """Minus the inverse Hessian, as far as the memory knows it, times the gradient: the two loops."""
+        # The slot of this pass is the newest.
+        slots = [(self._done - i) % self._memory for i in range(min(self._done, self._memory))]
+        q, shares = free.clone(), {}
+        for slot in slots:
+            shares[slot] = state[f"rho{slot}"] * _dot(state[f"s{slot}"], q)
+            q.sub_(shares[slot].to(q)[:, None] * state[f"y{slot}"])
+        q.mul_(torch.where(state["gamma"] > 0, state["gamma"], 1).to(q)[:, None])
+        for slot in reversed(slots):
+            back = state[f"rho{slot}"] * _dot(state[f"y{slot}"], q)
+            q.add_((shares[slot] - back).to(q)[:, None] * state[f"s{slot}"])
+        # What is held stays.
+        return torch.where(free == 0, 0, -q)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """(N,), float64."""
+    return torch.bmm(a[:, None], b[:, :, None])[:, 0, 0].double()

@@ -1,0 +1,118 @@
+"""Statistics of features that leave out where they are: what is left of a picture is its texture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from inward.columns.objectives import Objective, OfPoint, wide
+from inward.errors import CallError
+from inward.network.trace import Trace
+from inward.types import Scores, Size
+
+
+def gram(features: Float[Tensor, "n k ..."], mask: Float[Tensor, "m h w"] | None = None) -> Float[Tensor, "n k k"]:
+    """``G_ij = mean over positions of f_i f_j``, of (N, K, ...); with a mask (N or 1, H, W) the weighted mean."""
+    flat = wide(features).flatten(2)
+    if mask is None:
+        return flat @ flat.transpose(1, 2) / flat.shape[2]
+    weights = mask.to(flat).flatten(1)[:, None]
+    total = weights.sum(2, keepdim=True)
+    return (flat * weights) @ flat.transpose(1, 2) / torch.where(total > 0, total, 1)
+
+
+def on_grid(mask: Float[Tensor, "m h w"], grid: Size) -> Float[Tensor, "m y x"]:
+    """A mask as coarse as a grid of positions: the mean of its pixels over each."""
+    return F.adaptive_avg_pool2d(mask[:, None], grid)[:, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class OfGrid(OfPoint):
+    """Something of the features of a point over all of its positions."""
+
+    point: str
+
+    def features(self, trace: Trace) -> Float[Tensor, "n k ..."]:
+        """(N, K, ...). Raises CallError where the point has no units."""
+        layout = trace.layout(self.point)
+        if not layout.has_units or "n" not in layout.axes:
+            raise CallError(f"which axis of '{self.point}' holds its units is not known; choose a point beside it")
+        return trace.features(self.point)
+
+
+@dataclass(frozen=True, eq=False)
+class Gram(OfGrid):
+    """Minus the squared distance of the Gram matrix of a point from given ones.
+
+    ``-1 / (4 K^2) sum_ij (G_ij - A_ij)^2`` with ``G = F F^T / M``: for pictures of one size the layer's loss of Gatys,
+    Ecker and Bethge, "Texture synthesis using convolutional neural networks", 2015, whose matrices are sums over the M
+    positions and whose factor is 1 / (4 K^2 M^2); by means pictures of different sizes can be compared.
+
+    Attributes:
+        matrices: (1, K, K) for all images, or (N, K, K).
+        mask: (1 or N, h, w), how much each position counts; None: all alike.
+    """
+
+    matrices: Tensor
+    mask: Tensor | None = None
+
+    def select(self, images: Sequence[int]) -> Objective:
+        rows = torch.as_tensor(images)
+        own = {name: value if value is None or len(value) == 1 else value[rows] for name, value in self._held()}
+        return replace(self, **own)
+
+    def _held(self) -> list[tuple[str, Tensor | None]]:
+        return [("matrices", self.matrices), ("mask", self.mask)]
+
+    def __call__(self, trace: Trace) -> Scores:
+        features = self.features(trace)
+        if features.shape[1] != self.matrices.shape[1] or len(self.matrices) not in (1, len(features)):
+            shapes = f"{tuple(self.matrices.shape)} for {features.shape[1]} units of {len(features)} images"
+            raise CallError(f"the matrices to match at '{self.point}' have the shape {shapes}")
+        differences = gram(features, self.mask) - self.matrices.to(features.device)
+        return -differences.square().flatten(1).sum(1) / (4 * features.shape[1] ** 2)
+
+
+@dataclass(frozen=True, eq=False)
+class SlicedWasserstein(OfGrid):
+    """Minus the mean squared distance of the sorted values of a point along directions from given ones.
+
+    Heitz, Vanhoey, Chambon and Belcour, "A sliced Wasserstein loss for neural texture synthesis", 2021: unlike a Gram
+    matrix it holds the whole distribution along every direction. The directions are fixed, as many as units and
+    orthogonal to one another, where they are drawn anew in the paper: so that the loss is the same at every pass.
+
+    Attributes:
+        directions: (K, D).
+        values: (1 or N, D, M), ascending; other numbers of positions are interpolated to.
+    """
+
+    directions: Tensor
+    values: Tensor
+
+    def select(self, images: Sequence[int]) -> Objective:
+        return self if len(self.values) == 1 else replace(self, values=self.values[torch.as_tensor(images)])
+
+    def __call__(self, trace: Trace) -> Scores:
+        found = along(self.features(trace), self.directions)
+        given = self.values.to(found)
+        if given.shape[2] != found.shape[2]:
+            given = F.interpolate(given, found.shape[2], mode="linear", align_corners=True)
+        return -(found - given).square().flatten(1).mean(1)
+
+
+def along(features: Float[Tensor, "n k ..."], directions: Float[Tensor, "k d"]) -> Float[Tensor, "n d m"]:
+    """The values of features along directions, each in ascending order."""
+    flat = wide(features).flatten(2)
+    return (directions.to(flat).T @ flat).sort(2).values
+
+
+def orthogonal(units: int, seed: int) -> Float[Tensor, "k k"]:
+    """As many directions as units, orthogonal and drawn uniformly."""
+    drawn = torch.randn(units, units, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    q, r = torch.linalg.qr(drawn)
+    return (q * r.diagonal().sign()).float()
