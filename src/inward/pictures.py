@@ -50,6 +50,25 @@ def read(paths: str | Path | Sequence[str | Path], net: Network, size: Size | No
     return torch.stack([_read_one(Path(file), net.preprocess.channels, size or net.size) for file in files])
 
 
+def read_whole(path: str | Path, net: Network, longest: int | None = None) -> Images:
+    """A picture at its own shape, nothing cropped: (1, C, H, W) in [0, 1], float32.
+
+    Args:
+        path: a picture file.
+        net: gives the number of channels.
+        longest: the long side is brought to so many pixels; None: it stays.
+
+    Raises InwardError as :func:`read`.
+    """
+    channels = net.preprocess.channels
+    picture = _checked(Path(path), channels)
+    if longest is not None and longest != max(picture.size):
+        factor = longest / max(picture.size)
+        scaled = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+        picture = picture.resize(scaled, Image.Resampling.BICUBIC)
+    return _as_tensor(picture, channels)[None]
+
+
 def find(places: Sequence[str | Path]) -> list[Path]:
     """The picture files that are named, and those inside the folders that are (but for hidden ones), sorted by name."""
     found: list[Path] = []
@@ -73,15 +92,29 @@ def size_of(path: str | Path) -> Size:
 
 
 def _read_one(path: Path, channels: int, size: Size) -> Tensor:
+    _check_there(path)
+    if path.suffix.lower() == ".npy":
+        return _read_array(path, channels, size)
+    return _as_tensor(_fit(_checked(path, channels), size), channels)
+
+
+def _check_there(path: Path) -> None:
     if not path.is_file():
         raise InwardError(f"{path} is a folder, not a picture" if path.is_dir() else f"there is no file {path}")
     if path.stat().st_size == 0:
         raise InwardError(f"{path} is empty (0 bytes)")
-    if path.suffix.lower() == ".npy":
-        return _read_array(path, channels, size)
+
+
+def _checked(path: Path, channels: int) -> Image.Image:
+    """The picture of a file, in a mode of so many channels."""
+    _check_there(path)
     if channels not in _MODES:
         raise CallError(f"this network takes {channels} channels and a picture file has 1, 3 or 4; give a .npy file")
-    picture = _fit(opened(path, _MODES[channels]), size)
+    return opened(path, _MODES[channels])
+
+
+def _as_tensor(picture: Image.Image, channels: int) -> Tensor:
+    """(C, H, W) in [0, 1]."""
     scaled = np.asarray(picture).astype(np.float32) / (DEEP if picture.mode.startswith("I") else 255)
     if scaled.ndim == 2:
         scaled = np.repeat(scaled[:, :, None], channels, axis=2)

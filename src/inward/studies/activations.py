@@ -22,6 +22,7 @@ from inward.errors import CallError, InwardError
 from inward.network.address import nearest, parse
 from inward.network.network import Network
 from inward.network.receptive import Box, Field, receptive_fields
+from inward.network.stages import blocks
 from inward.network.trace import point_key
 from inward.pictures import find, read
 from inward.studies import folder as folders
@@ -238,39 +239,6 @@ def whole_points(net: Network, addresses: Sequence[str]) -> list[str]:
             raise CallError(f"'{address}' has no axis that is known to hold units; give a point beside it")
         keys.append(key)
     return list(dict.fromkeys(keys))
-
-
-def blocks(net: Network) -> list[str]:
-    """The points that are studied by default: what the modules at the top gave, where that has units.
-
-    A ``Sequential``, and a module that holds nearly all of the parameters (an encoder, a backbone), is no
-    block but a row of them: its children take its place. So these are the blocks of a ResNet, the mixed
-    layers of Inception, the layers of a VGG, of a vision transformer or of a Swin.
-    """
-    named = {p.name: p for p in net.points.values() if p.kind == "module" and p.node}
-    parents = {_outer(name, named) for name in named} - {None}
-    rows = {
-        name
-        for name in parents
-        if name and (named[name].module == "Sequential" or 5 * named[name].parameters > 4 * net.parameters)
-    }
-    found: dict[str, str] = {}
-    for name, point in named.items():
-        outer = _outer(name, named)
-        while outer in rows:
-            outer = _outer(outer, named) if outer else None
-        if outer is None and name not in rows and point.units is not None and not point.note:
-            found.setdefault(point.node, name)
-    if not found:
-        raise CallError(f"no module of {net.name} has units that are known; name the points")
-    return list(found.values())
-
-
-def _outer(name: str, named: Mapping[str, object]) -> str | None:
-    """The innermost other module that a module lies in; a list of modules is never called, and is none."""
-    parts = name.split(".")
-    inside = [".".join(parts[:i]) for i in range(len(parts) - 1, 0, -1)]
-    return next((outer for outer in inside if outer in named), None)
 
 
 def _grids(net: Network, keys: Sequence[str]) -> dict[str, tuple[int, int] | None]:
