@@ -60,6 +60,16 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "conductance": {"at": "second", "steps": 6},
     "neuron-conductance": {"through": "second/3", "steps": 6},
     "internal-influence": {"at": "second", "steps": 6},
+    "invert": {"at": "second", "steps": 6},
+    "texture": {"at": "second", "steps": 6},
+    "style": {
+        "style": lambda net: images(1, net.preprocess.channels, 12, 10).to(net.dtype),
+        "content_at": "second",
+        "style_at": "conv + second",
+        "start": "noise",
+        "steps": 6,
+    },
+    "dream": {"at": "second", "octaves": 1, "steps": 4, "jitter": 2},
 }
 every_method = pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 
@@ -118,7 +128,8 @@ def given(row: Method, net: Network, count: int) -> Any:
 
 
 def call(row: Method, net: Network, what: Any, **options: Any) -> Result:
-    return row.function(net, what, **{**ARGUMENTS.get(row.name, {}), **options})
+    own = {name: value(net) if callable(value) else value for name, value in ARGUMENTS.get(row.name, {}).items()}
+    return row.function(net, what, **{**own, **options})
 
 
 def gap(a: Tensor, b: Tensor) -> float:
@@ -287,7 +298,7 @@ def test_signature_is_the_command(row: Method) -> None:
         assert len(helps.get(parameter.name, "").split()) >= 2, f"{parameter.name} has no line under Args"
     # A paper: an author's family name in both places, and a place to find it.
     assert row.paper.split()[0].strip(",") in text
-    assert "arXiv:" in row.paper or "doi:" in row.paper
+    assert any(mark in row.paper for mark in ("arXiv:", "doi:", " blog)"))
     assert row.question.endswith("?")
 
 

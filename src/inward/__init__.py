@@ -18,6 +18,7 @@ from inward.methods.conductance import conductance, neuron_conductance
 from inward.methods.ddn import ddn
 from inward.methods.deepfool import deepfool
 from inward.methods.deeplift import deeplift
+from inward.methods.dream import dream
 from inward.methods.expected_gradients import expected_gradients
 from inward.methods.fab import fab
 from inward.methods.fast_minimum import fmn
@@ -27,6 +28,7 @@ from inward.methods.guided import deconvnet, guided_backpropagation
 from inward.methods.guided_integrated import guided_integrated_gradients
 from inward.methods.influence import internal_influence
 from inward.methods.integrated import integrated_gradients
+from inward.methods.invert import invert
 from inward.methods.lrp import lrp
 from inward.methods.noise import noise
 from inward.methods.occlusion import occlusion
@@ -39,7 +41,9 @@ from inward.methods.smallest import smallest_eps
 from inward.methods.smoothing import smoothgrad, squaregrad, vargrad
 from inward.methods.sparse_rs import sparse_rs
 from inward.methods.square import square
+from inward.methods.style import style
 from inward.methods.superpixels import lime
+from inward.methods.texture import texture
 from inward.methods.universal import universal_pgd
 from inward.methods.visualize import visualize
 from inward.network import Network
@@ -68,6 +72,7 @@ __all__ = [
     "deconvnet",
     "deepfool",
     "deeplift",
+    "dream",
     "expected_gradients",
     "fab",
     "feature_attack",
@@ -81,6 +86,7 @@ __all__ = [
     "guided_integrated_gradients",
     "integrated_gradients",
     "internal_influence",
+    "invert",
     "layer_cam",
     "lime",
     "load",
@@ -101,7 +107,9 @@ __all__ = [
     "sparse_rs",
     "square",
     "squaregrad",
+    "style",
     "targeted_attack",
+    "texture",
     "universal_pgd",
     "vargrad",
     "visualize",

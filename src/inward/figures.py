@@ -20,6 +20,7 @@ from inward.results import (
     Driven,
     Patched,
     Perturbation,
+    Redrawn,
     Result,
     Universal,
     Visualization,
@@ -33,7 +34,7 @@ _MOST_UNITS = 20
 # Measures that are classes, and what a line calls them.
 _ANSWERS = {"answer": "now", "answer_before": "was"}
 # Measures that are shares of a difference of scores.
-_SHARES = {"error", "signed_error", "distance_left"}
+_SHARES = {"error", "signed_error", "distance_left", "content", "style_left", "loss_left", "overlap_error"}
 
 
 @singledispatch
@@ -207,6 +208,30 @@ def _(result: Visualization) -> dict[str, Image.Image]:
     return found
 
 
+@figures.register
+def _(result: Redrawn) -> dict[str, Image.Image]:
+    original, made = draw.to_picture(result.images[0]), [draw.to_picture(one) for one in result.made[0]]
+    found = {"row.png": draw.grid([original, *made], columns=1 + len(made), captions=["picture", *_below(result)])}
+    if len(made) == 1:
+        found["picture.png"] = made[0]
+    if result.snapshots.shape[1]:
+        passes = len(result.history)
+        count = result.snapshots.shape[1]
+        captions = [f"pass {(i + 1) * passes // (count + 1)}" for i in range(count)]
+        shown = [draw.to_picture(one) for one in result.snapshots[0]]
+        found["snapshots.png"] = draw.grid([*shown, made[0]], captions=[*captions, f"pass {passes}"])
+    return found | {"original.png": original}
+
+
+def _below(result: Redrawn) -> list[str]:
+    """What stands below each of the pictures."""
+    told = []
+    for index, name in enumerate(result.names):
+        own = {key: value[0, index].item() for key, value in result.measured.items()}
+        told.append(f"{name}: {describe(readable(own))}")
+    return told
+
+
 def strongest(values: Tensor) -> Tensor:
     """The largest absolute value over the channels, (H, W): how saliency is shown in its paper."""
     return values.abs().amax(0).float().cpu()
@@ -228,6 +253,8 @@ def named(result: Result, address: str) -> str:
 def caption(result: Result) -> str:
     """What was measured, in a line; answers with the names of their classes, and what a score is."""
     measures = result.measures()
+    # Too many for a line; the manifest has them.
+    measures.pop("weights", None)
     said = {key: _with_name(result, measures[key]) for key in _ANSWERS if key in measures}
     if kind := measures.pop("score_kind", ""):
         said["score"] = f"{measures['score']:.4g} ({kind})"
@@ -242,7 +269,11 @@ def _with_name(result: Result, address: str) -> str:
 
 def readable(measures: Mapping[str, Any]) -> dict[str, Any]:
     """Measures as captions have them: names in words, and errors that are shares as percent."""
-    return {k.replace("_", " "): percent(v) if k in _SHARES else v for k, v in measures.items()}
+    return {k.replace("_", " "): _shares(v) if k in _SHARES else v for k, v in measures.items()}
+
+
+def _shares(value: Any) -> Any:
+    return [percent(each) for each in value] if isinstance(value, list) else percent(value)
 
 
 def percent(share: float) -> str:

@@ -187,7 +187,7 @@ def is_sum(address: str) -> bool:
 
 def checked_sum(net: Network, address: str, size: Size) -> str:
     """A sum of addresses, each checked, as manifests name it."""
-    signs, names = _split(address)
+    signs, names = terms_of(address)
     found = ""
     for sign, name in zip(signs, names, strict=True):
         joint, factor = (" - " if sign < 0 else " + ", abs(sign)) if found else ("", sign)
@@ -197,7 +197,7 @@ def checked_sum(net: Network, address: str, size: Size) -> str:
 
 def summed(net: Network, address: str, size: Size, kind: Kind = "auto") -> Objective:
     """What an address asks for, or a sum of several."""
-    factors, names = _split(address)
+    factors, names = terms_of(address)
     parts = [factor * at(net, name, size, kind) for factor, name in zip(factors, names, strict=True)]
     total = parts[0]
     for part in parts[1:]:
@@ -205,7 +205,8 @@ def summed(net: Network, address: str, size: Size, kind: Kind = "auto") -> Objec
     return total
 
 
-def _split(text: str) -> tuple[list[float], list[str]]:
+def terms_of(text: str) -> tuple[list[float], list[str]]:
+    """The factors and the addresses of a sum such as "mixed4a/97 + 0.5 * mixed4a/3"."""
     parts = _TERMS.split(text.strip())
     signs = [1.0, *(-1.0 if sign == "-" else 1.0 for sign in parts[1::2])]
     names = []

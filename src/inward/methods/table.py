@@ -10,9 +10,10 @@ from inward.errors import CallError
 from inward.methods.method import Method
 from inward.methods.table_attack import ATTACK
 from inward.methods.table_explain import EXPLAIN
+from inward.methods.table_redraw import REDRAW
 from inward.methods.table_visualize import VISUALIZE
 
-TABLE: tuple[Method, ...] = (*EXPLAIN, *ATTACK, *VISUALIZE)
+TABLE: tuple[Method, ...] = (*EXPLAIN, *ATTACK, *VISUALIZE, *REDRAW)
 
 
 def by_name(name: str) -> Method:

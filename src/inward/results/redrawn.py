@@ -23,6 +23,8 @@ class Redrawn(Result):
         names: what the S pictures are called; points of the network where there are several.
         snapshots: (N, T, C, h, w), the first of the pictures on its way.
         measured: what the method says of its pictures, by name: (N, S) each.
+        weights: what each part of the objective was multiplied by, by its name: (N, S); for those that the method
+            weighs itself.
         history: (passes, N, S), the objective before every pass; NaN where others went on for longer.
         remarks: sentences on each image.
     """
@@ -31,22 +33,28 @@ class Redrawn(Result):
     columns: ClassVar[tuple[str, ...]] = ("history",)
 
     images: Images
-    made: Float[Tensor, "n s c h w"]
+    made: Float[Tensor, "n s c tall wide"]
     names: tuple[str, ...]
-    snapshots: Float[Tensor, "n t c h w"]
+    snapshots: Float[Tensor, "n t c tall wide"]
     measured: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
     history: Tensor
     remarks: tuple[tuple[str, ...], ...]
 
     def __getitem__(self, index: int) -> Self:
         one, place = super().__getitem__(index), range(len(self))[index]
-        return replace(one, measured={k: v[place : place + 1] for k, v in self.measured.items()})
+        measured, weights = (
+            {k: v[place : place + 1] for k, v in held.items()} for held in (self.measured, self.weights)
+        )
+        return replace(one, measured=measured, weights=weights)
 
     def measures(self) -> dict[str, Any]:
         """What is said of one image; lists in the order of ``names`` where there are several pictures of it."""
-        if len(self.names) == 1:
-            return {name: value[0, 0].item() for name, value in self.measured.items()}
-        return {"pictures": list(self.names), **{name: value[0].tolist() for name, value in self.measured.items()}}
+        single = len(self.names) == 1
+        found = {} if single else {"pictures": list(self.names)}
+        found |= {name: value[0, 0].item() if single else value[0].tolist() for name, value in self.measured.items()}
+        own = {name: value[0, 0].item() if single else value[0].tolist() for name, value in self.weights.items()}
+        return found | ({"weights": own} if own else {})
 
     def notes(self) -> tuple[str, ...]:
         """What the method remarks."""

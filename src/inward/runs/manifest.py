@@ -83,7 +83,7 @@ def _wrong_network(told: Mapping[str, Any]) -> str:
 def _fits(value: Any, usual: Any, hint: Any) -> bool:
     """Whether a recorded value is of the kind of a parameter's default, or of its type where there is none."""
     if isinstance(value, list):
-        return not isinstance(usual, bool | int | float) and _is_list(value, str, int)
+        return not isinstance(usual, bool | int | float) and _is_list(value, str, int, float)
     if isinstance(usual, bool | int | float | str):
         return type(value) is type(usual) or (type(usual) is float and type(value) is int)
     kinds = get_args(hint)

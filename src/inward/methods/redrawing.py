@@ -1,0 +1,238 @@
+"""What methods that make pictures of pictures have in common: sizes, points with weights, what is told on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from inward.ascent import OnPass, Pass, Row, ascend
+from inward.columns.lbfgs import lbfgs
+from inward.columns.objectives import Objective
+from inward.columns.penalties import L2, L6, TotalVariation
+from inward.columns.steps import Step, adam
+from inward.errors import CallError
+from inward.gradient import keys_of, whole
+from inward.methods.recipe import terms_of
+from inward.network.network import Network
+from inward.network.room import images_at_once
+from inward.types import Images, Scores, Size
+
+StepName: TypeAlias = Literal["lbfgs", "adam"]
+# Pairs that L-BFGS keeps; at 2048 x 2048 pixels they are 1 GB.
+MEMORY = 10
+
+
+def size_of(images: Images) -> Size:
+    """Height and width."""
+    return (images.shape[2], images.shape[3])
+
+
+def resized(images: Images, size: Size) -> Float[Tensor, "n c tall wide"]:
+    """Pictures at another size, smoothed where that is smaller; values stay in [0, 1]."""
+    if size_of(images) == size:
+        return images
+    found = F.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)
+    return found.clamp(0, 1)
+
+
+def wrapped(images: Images, size: Size) -> Float[Tensor, "n c tall wide"]:
+    """:func:`resized` for pictures that go on at the opposite edge."""
+    if size_of(images) == size:
+        return images
+    # Beyond what the filter reaches, in whole pixels at both sizes.
+    margins = [min(n, 8) for n in size_of(images)]
+    scale = [new / old for new, old in zip(size, size_of(images), strict=True)]
+    whole = [max(1, round(m * s)) for m, s in zip(margins, scale, strict=True)]
+    around = F.pad(images, (margins[1], margins[1], margins[0], margins[0]), mode="circular")
+    large = resized(around, (size[0] + 2 * whole[0], size[1] + 2 * whole[1]))
+    return large[:, :, whole[0] : whole[0] + size[0], whole[1] : whole[1] + size[1]]
+
+
+def scales_of(size: Size, count: int, smallest: int = 64) -> list[Size]:
+    """Sizes from small to large, each half of the next.
+
+    Args:
+        size: the last.
+        count: how many, at most as many as keep the short side at ``smallest`` pixels; 0: all of these.
+
+    Raises CallError for a count below 0.
+    """
+    if count < 0:
+        raise CallError(f"scales are 1 or more, or 0 for as many as there are, not {count}")
+    found = [size]
+    while (count == 0 or len(found) < count) and min(found[-1]) >= 2 * smallest:
+        height, width = found[-1]
+        found.append((round(height / 2), round(width / 2)))
+    return found[::-1]
+
+
+def points_of(net: Network, words: str | Sequence[str], size: Size) -> dict[str, float]:
+    """Whole points and their weights: of a sum such as "conv2 + 0.5 * mixed3b", or of several, which add up.
+
+    Raises CallError for a unit, a point twice, or a weight that is not above 0.
+    """
+    found: dict[str, float] = {}
+    for text in [words] if isinstance(words, str) else words:
+        for factor, name in zip(*terms_of(text), strict=True):
+            key = whole(net, name, size)
+            if key in found:
+                raise CallError(f"'{key}' is named twice; give it one weight")
+            if not factor > 0:
+                raise CallError(f"the weight of '{key}' is above 0, not {factor:g}")
+            found[key] = factor
+    if not found:
+        raise CallError("no point is named; give at least one")
+    return found
+
+
+def told_points(points: dict[str, float]) -> str:
+    """As manifests name them, and :func:`points_of` reads them."""
+    return " + ".join(name if weight == 1 else f"{weight:.15g} * {name}" for name, weight in points.items())
+
+
+def penalties(images: Images, **weights: float) -> Objective | None:
+    """The weighted sum of penalties (tv, l2, l6), each a mean over the values of an image; None where there is none.
+
+    Raises CallError for a weight below 0.
+    """
+    known = {"tv": TotalVariation(2.0), "l2": L2(0.5), "l6": L6()}
+    total: Objective | None = None
+    for name, weight in weights.items():
+        if not 0 <= weight < float("inf"):
+            raise CallError(f"{name} is a number from 0 up, not {weight:g}")
+        if weight:
+            part = weight / images[0].numel() * known[name]
+            total = part if total is None else total + part
+    return total
+
+
+def step_of(name: StepName, lr: float | None, *, pixels: bool, rates: tuple[float, float]) -> tuple[Step, float]:
+    """The step of a name and its rate; ``rates`` are those of L-BFGS and of Adam where none is given.
+
+    Raises CallError for another name, or a rate that is not above 0.
+    """
+    if name not in ("lbfgs", "adam"):
+        raise CallError(f"there is no step '{name}'; write lbfgs or adam")
+    lr = rates[name == "adam"] if lr is None else lr
+    if not 0 < lr < float("inf"):
+        raise CallError(f"lr is a number above 0, not {lr:g}")
+    if name == "adam":
+        return adam(lr), lr
+    return lbfgs(lr, memory=MEMORY, bounds=(0.0, 1.0) if pixels else None), lr
+
+
+@dataclass
+class Way:
+    """What is told and kept of the passes of several ascents, one after the other.
+
+    Attributes:
+        on_pass: told of every pass, counted over all ascents, with pictures of the final size.
+        total: passes in all.
+        snapshots: how many pictures of the way are kept, evenly spaced.
+        size: of the pictures that are told of and kept.
+    """
+
+    on_pass: OnPass | None
+    total: int
+    snapshots: int
+    size: Size
+    done: int = 0
+    kept: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.snapshots <= max(0, self.total - 1):
+            raise CallError(
+                f"there are 0 to {max(0, self.total - 1)} snapshots on a way of {self.total} steps, "
+                f"not {self.snapshots}"
+            )
+        self._when = {(i + 1) * self.total // (self.snapshots + 1) for i in range(self.snapshots)}
+
+    def part(self, passes: int, shown: Callable[[Images], Images] = lambda images: images) -> OnPass:
+        """The observer of the next ascent, of so many passes; ``shown`` makes of its pictures what is looked at."""
+        first, self.done = self.done, self.done + passes
+
+        def tell(now: Pass) -> None:
+            def pictures() -> Images:
+                return resized(shown(now.images()), self.size)
+
+            if first + now.done in self._when:
+                self.kept.append(pictures().cpu())
+            if self.on_pass is not None:
+                self.on_pass(replace(now, done=first + now.done, total=self.total, images=pictures))
+
+        return tell
+
+    def pictures(self, last: Images) -> Tensor:
+        """The snapshots, (N, T, C, H, W); those that an early end left out are as the last picture."""
+        kept = self.kept + [last.cpu()] * (self.snapshots - len(self.kept))
+        return torch.stack(kept, 1) if kept else last.cpu().new_zeros((len(last), 0, *last.shape[1:]))
+
+
+@dataclass(frozen=True, eq=False)
+class Climbed:
+    """What an ascent of a batch found: pictures, the scores of all passes (NaN after an end), what is to be said."""
+
+    images: Images
+    scores: Tensor
+    final: Scores
+    remarks: tuple[tuple[str, ...], ...]
+
+
+def together(net: Network, row: Row, like: Images, seed: int, watch: OnPass) -> Climbed:
+    """An ascent of images that do not depend on one another, as many at a time as there is memory for.
+
+    The numbers of an image are those of its own ascent: it has nothing of the others.
+    """
+    count = images_at_once(net, keys_of(net, row.objective, size_of(like)), size_of(like))
+    made, scores, finals, remarks = [], [], [], []
+    for first in range(0, len(like), count):
+        some = list(range(first, min(len(like), first + count)))
+        part = replace(row, objective=row.objective.select(some))
+        found = ascend(net, part, like[some], seeds=[seed] * len(some), on_pass=watch)
+        made.append(found.images)
+        finals.append(found.final.cpu())
+        short = row.passes - len(found.scores)
+        scores.append(torch.cat([found.scores, found.scores.new_full((short, len(some)), torch.nan)]))
+        broken = f"a gradient was not finite at pass {len(found.scores) + 1} of {row.passes}"
+        told = f"{broken}: the ascent ended there, with the best picture before it; give a smaller lr"
+        remarks += [(told,) if found.broken else ()] * len(some)
+    return Climbed(torch.cat(made), torch.cat(scores, 1), torch.cat(finals), tuple(remarks))
+
+
+@dataclass(frozen=True, eq=False)
+class Grown:
+    """Pictures that were made from small to large: the last, all scores, and what is to be said of each."""
+
+    images: Images
+    scores: Tensor
+    remarks: tuple[tuple[str, ...], ...]
+
+
+def grown(
+    net: Network,
+    first: Images,
+    sizes: Sequence[Size],
+    row_at: Callable[[Images], Row],
+    way: Way,
+    *,
+    seed: int,
+    shown: Callable[[Images], Images] = lambda images: images,
+    enlarged: Callable[[Images, Size], Images] = resized,
+) -> Grown:
+    """One ascent a size, each from the picture before it; ``row_at`` gives the row for the pictures it starts from."""
+    pictures, scores = first, []
+    remarks: tuple[tuple[str, ...], ...] = ((),) * len(first)
+    for size in sizes:
+        pictures = enlarged(pictures, size)
+        row = row_at(pictures)
+        found = together(net, row, pictures, seed, way.part(row.passes, shown))
+        pictures = found.images
+        scores.append(found.scores)
+        remarks = tuple((*a, *b) for a, b in zip(remarks, found.remarks, strict=True))
+    return Grown(pictures, torch.cat(scores), remarks)
