@@ -64,6 +64,7 @@ INTERFACES = {
     "attack_command",
     "explain_command",
     "evaluate_command",
+    "redraw_command",
     "train_command",
     "demo",
     "study",

@@ -21,15 +21,18 @@ from inward.methods.method import Method
 from inward.methods.table import TABLE
 from inward.network.address import nearest
 from inward.network.load import DEFAULT
-from inward.options import Shared, as_number, as_whole
-from inward.results import Attribution, Perturbation
+from inward.options import Shared, as_number, as_numbers, as_whole
+from inward.redraw_command import redraw_options, run_redraw
+from inward.results import Attribution, Perturbation, Redrawn
 
 _METHOD = Group("Method", sort_key=10)
 _CONVERTERS: dict[Any, Callable[..., Any]] = {float: as_number, int: as_whole}
 _INTERNAL = {"on_pass", "on_progress", "size", "seed"}
 # What a method takes as one or several, or as a tensor, and a command as one word, or as several.
 _WORD = {"target", "label", "start", "guide"}
-_SEVERAL = {"baseline", "references"}
+_SEVERAL = {"baseline", "references", "style", "regions"}
+# Several numbers.
+_NUMBERS = {"shares"}
 ALL = "all"
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "show": (
@@ -64,6 +67,28 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "inward visualize torchvision/vgg16 features.28/10 --diverse 4 --video mp4",
         "inward visualize torchvision/vgg16 class:9 --method class-visualization",
     ),
+    "invert": (
+        "inward invert cat.jpg --through all",
+        "inward invert torchvision/resnet50 cat.jpg --at layer2 --video mp4",
+        "inward invert torchvision/vgg16 cat.jpg --at features.15 --tv 0.1",
+    ),
+    "texture": (
+        "inward texture brick.jpg",
+        "inward texture torchvision/vgg16 brick.jpg --size 512 --tile",
+        "inward texture brick.jpg --through all --loss wasserstein",
+    ),
+    "style": (
+        "inward style cat.jpg --style brick.jpg",
+        "inward style torchvision/vgg16 cat.jpg --style brick.jpg --longest 1024",
+        "inward style cat.jpg --style brick.jpg wave.jpg --shares 0.7 0.3",
+        "inward style cat.jpg --style brick.jpg wave.jpg --regions a.png b.png",
+    ),
+    "dream": (
+        "inward dream cat.jpg",
+        "inward dream torchvision/googlenet cat.jpg --at inception4c --video mp4",
+        "inward dream cat.jpg --at stage3.1 --guide flowers.jpg",
+        "inward dream cat.jpg --at stage3.1 --zoom 120 --video mp4",
+    ),
     "rerun": ("inward rerun out/mixed4a-97/manifest.json",),
     "methods": ("inward methods",),
     "demo": ("inward demo --out demo", "inward demo cat.jpg dog.jpg"),
@@ -89,7 +114,7 @@ def command(family: str) -> Callable[..., int]:
         bound = signature.bind(*given, **set_options)
         bound.apply_defaults()
         options = bound.arguments
-        chosen = _rows(rows, options["method"])
+        chosen = _rows(rows, options.get("method", rows[0].name))
         options["model"], options["things"] = model_and_things(
             options["model"], options["things"], rows[0].takes, f"there is nothing to {family}"
         )
@@ -98,6 +123,8 @@ def command(family: str) -> Callable[..., int]:
             check_steps(own[0][1])
         if options.get("smallest"):
             own = [(searching(row), given) for row, given in own]
+        if rows[0].returns is Redrawn:
+            return run_redraw(*own[0], options)
         if rows[0].takes == "addresses":
             return run_atlas(own[0][0], options, own[0][1])
         return run_all(own, options) if len(own) > 1 else run_one(*own[0], options)
@@ -155,13 +182,10 @@ def _parameters(rows: list[Method]) -> list[inspect.Parameter]:
             kind.VAR_POSITIONAL,
             annotation=Annotated[str, Parameter(name=thing, help=WHAT[rows[0].takes].capitalize() + ".")],
         ),
-        kind(
-            "method",
-            kind.KEYWORD_ONLY,
-            default=names[0],
-            annotation=Annotated[str, Parameter(group=_METHOD, help=told)],
-        ),
     ]
+    if len(names) > 1:
+        which = Annotated[str, Parameter(group=_METHOD, help=told)]
+        found.append(kind("method", kind.KEYWORD_ONLY, default=names[0], annotation=which))
     found += _joint(rows)
     found.append(
         kind("out", kind.KEYWORD_ONLY, default=Path("inward-out"), annotation=Annotated[Path, Parameter(help=_OUT)])
@@ -172,6 +196,8 @@ def _parameters(rows: list[Method]) -> list[inspect.Parameter]:
         found += explain_options()
     if rows[0].returns is Perturbation:
         found += attack_options()
+    if rows[0].returns is Redrawn:
+        found += redraw_options(rows[0].command)
     found.append(kind("shared", kind.KEYWORD_ONLY, default=Shared(), annotation=Shared))
     return found
 
@@ -270,6 +296,9 @@ def _options(row: Method) -> list[inspect.Parameter]:
         if parameter.name in _SEVERAL:
             hint = tuple[str, ...] | None
             settings |= {"consume_multiple": True, "negative": ()}
+        if parameter.name in _NUMBERS:
+            hint = tuple[float, ...]
+            settings |= {"converter": as_numbers, "consume_multiple": True, "n_tokens": -1, "negative": ()}
         found.append(parameter.replace(annotation=Annotated[hint, Parameter(**settings)]))
     return found
 

@@ -90,7 +90,7 @@ class _Call:
         signature = inspect.signature(row.function).parameters.values()
         usual = {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY and p.name not in _WATCHING}
         mask = None if self.mask is None else sha256(self.mask)
-        told = {name: _told(value) for name, value in {**usual, **options}.items()}
+        told = {name: told_option(value) for name, value in {**usual, **options}.items()}
         return {"image": sha256(image), "options": told, "score": self.given["score"], "mask": mask}
 
     def _judged(self, found: Attribution) -> Attribution:
@@ -109,7 +109,7 @@ class _Call:
 def run_one(row: Method, options: Mapping[str, Any], given: Mapping[str, Any]) -> int:
     """One method on every picture, a folder each. ``given`` is what the command line said."""
     with progress_bar() as bar:
-        options = _seeded(row, options, given["shared"])
+        options = seeded(row, options, given["shared"])
         call = _Call.of(given, bar)
         task = bar.add_task(row.name, total=len(call.names))
         # Pictures that are changed together are one batch.
@@ -118,7 +118,7 @@ def run_one(row: Method, options: Mapping[str, Any], given: Mapping[str, Any]) -
             batch = slice(start, start + size)
             result = call.result(row, options, call.images(batch))
             for index, name in enumerate(call.names[batch]):
-                one = _with_input(result[index], call.files[batch][index])
+                one = with_input(result[index], call.files[batch][index])
                 place = given["out"] / free_name(given["out"], name, row.name)
                 if replaces(place, one):
                     note(bar, f"{place} {_REPLACED}")
@@ -193,7 +193,7 @@ class _Sheets:
     def _map(self, row: Method, options: Mapping[str, Any], image: Images, out: Path, file: Path) -> Attribution:
         """The map of a method, saved. Raises InwardError where there is none."""
         call, folder = self.call, out / row.name
-        options = _seeded(row, options, call.given["shared"])
+        options = seeded(row, options, call.given["shared"])
         asked = call.asked(row, options, image)
         there = _finished(folder, row, asked, call.net)
         if there is not None:
@@ -203,7 +203,7 @@ class _Sheets:
         made = call.result(row, options, image)
         if not isinstance(made, Attribution):
             raise TypeError(f"{row.name} gives no attribution")
-        found = _with_input(made, file, asked)
+        found = with_input(made, file, asked)
         if replaces(folder, found):
             note(call.bar, f"{folder} {_REPLACED}")
         found.save(folder)
@@ -233,7 +233,7 @@ def _question(net: Network, image: Images, target: str | None) -> str:
     return f"why does {net.name} say {net.label(parsed.unit)}?"
 
 
-def _seeded(row: Method, options: Mapping[str, Any], shared: Shared) -> dict[str, Any]:
+def seeded(row: Method, options: Mapping[str, Any], shared: Shared) -> dict[str, Any]:
     """The options with the seed. Raises CallError where one is missing that the method cannot do without."""
     signature = inspect.signature(row.function).parameters
     needed = [p.name for p in signature.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
@@ -287,7 +287,7 @@ def _mask(net: Network, given: Mapping[str, Any], files: Sequence[Path]) -> Tens
     return found
 
 
-def _with_input(result: R, file: Path, asked: Mapping[str, Any] = NOTHING) -> R:
+def with_input(result: R, file: Path, asked: Mapping[str, Any] = NOTHING) -> R:
     """The record of a result made from a file names it."""
     images = {**result.record.inputs.get("images", {}), "file": str(Path(file).resolve())}
     return replace(
@@ -295,8 +295,8 @@ def _with_input(result: R, file: Path, asked: Mapping[str, Any] = NOTHING) -> R:
     )
 
 
-def _told(value: Any) -> Any:
+def told_option(value: Any) -> Any:
     """An option as a manifest keeps it; of a file also what is in it."""
     if isinstance(value, str) and Path(value).is_file():
         return {"file": value, "sha256": hashlib.sha256(Path(value).read_bytes()).hexdigest()}
-    return [_told(each) for each in value] if isinstance(value, (list, tuple)) else value
+    return [told_option(each) for each in value] if isinstance(value, (list, tuple)) else value
