@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from inward import CallError
 from inward.ascent import Row, ascend
+from inward.columns.goals import Plateau
 from inward.columns.lbfgs import lbfgs
 from inward.columns.matching import Alike, Match
 from inward.columns.objectives import Objective
@@ -186,3 +188,17 @@ def test_the_best_is_kept_of_steps_that_go_too_far() -> None:
     assert (found.final >= found.scores.max(0).values - 1e-6).all()
     last = ascend(net, Row(goal, gradient(3e4), 9), x)
     assert (last.final < found.final).any()
+
+
+def test_an_image_that_gets_no_better_leaves_and_the_others_go_on() -> None:
+    """The first begins at its goal."""
+    net, x = linear(), images(3, 3, 9, 7).double()
+    goals = net.trace(x, ["last"])["last"]
+    start = torch.cat([x[:1], 0.5 + 0 * x[1:]])
+    row = Row(Alike("last", goals), lbfgs(), 60, plateau=Plateau(window=10, tolerance=0.0), best=True)
+    found = ascend(net, row, start)
+    assert found.steps[0] < 25
+    assert (found.steps[1:] > found.steps[0]).all()
+    torch.testing.assert_close(found.images, x, rtol=0, atol=1e-3)
+    alone = ascend(net, replace(row, objective=row.objective.select([2])), start[2:])
+    torch.testing.assert_close(alone.images, found.images[2:], rtol=0, atol=1e-9)

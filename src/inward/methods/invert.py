@@ -21,7 +21,17 @@ from inward.gradient import constant, trace_for
 from inward.methods.course import counted
 from inward.methods.draws import own_draws
 from inward.methods.likeness import psnr, ssim
-from inward.methods.redrawing import StepName, Way, penalties, points_of, size_of, step_of, together, told_points
+from inward.methods.redrawing import (
+    SETTLED,
+    StepName,
+    Way,
+    penalties,
+    points_of,
+    size_of,
+    step_of,
+    together,
+    told_points,
+)
 from inward.network.lean import lean
 from inward.network.network import Network
 from inward.network.stages import stages
@@ -106,6 +116,7 @@ def invert(
             start=NAMED[start] if start in NAMED else Given(),
             parameterization=named_parameterization(parameterization),
             prepare=partial(lean, half=False),
+            plateau=SETTLED if step == "lbfgs" else None,
             best=step == "lbfgs",
         )
         like = images if start in NAMED else read(start, net, size).to(images).expand_as(images)

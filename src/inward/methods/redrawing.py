@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from inward.ascent import OnPass, Pass, Row, ascend
+from inward.ascent import Ascent, OnPass, Pass, Row, ascend
+from inward.columns.goals import Plateau
 from inward.columns.lbfgs import lbfgs
 from inward.columns.objectives import Objective
 from inward.columns.penalties import L2, L6, TotalVariation
@@ -26,6 +27,8 @@ from inward.types import Images, Scores, Size
 StepName: TypeAlias = Literal["lbfgs", "adam"]
 # Pairs that L-BFGS keeps; at 2048 x 2048 pixels they are 1 GB.
 MEMORY = 10
+# L-BFGS is at its end where ten passes did no better than the ten before.
+SETTLED = Plateau(window=10, tolerance=0.0)
 
 
 def size_of(images: Images) -> Size:
@@ -199,10 +202,21 @@ def together(net: Network, row: Row, like: Images, seed: int, watch: OnPass) -> 
         finals.append(found.final.cpu())
         short = row.passes - len(found.scores)
         scores.append(torch.cat([found.scores, found.scores.new_full((short, len(some)), torch.nan)]))
-        broken = f"a gradient was not finite at pass {len(found.scores) + 1} of {row.passes}"
-        told = f"{broken}: the ascent ended there, with the best picture before it; give a smaller lr"
-        remarks += [(told,) if found.broken else ()] * len(some)
+        remarks += [_said(found, row.passes, index) for index in range(len(some))]
     return Climbed(torch.cat(made), torch.cat(scores, 1), torch.cat(finals), tuple(remarks))
+
+
+def _said(found: Ascent, passes: int, index: int) -> tuple[str, ...]:
+    """What is to be said of how the ascent of an image ended."""
+    if found.broken:
+        at = f"a gradient was not finite at pass {len(found.scores) + 1} of {passes}"
+        return (f"{at}: the ascent ended there, with the best picture before it; give a smaller lr",)
+    taken = int(found.steps[index])
+    if taken < passes:
+        return (
+            f"it was stopped after {taken} of {passes} passes, which found no lower loss; the best picture is kept",
+        )
+    return ()
 
 
 @dataclass(frozen=True, eq=False)

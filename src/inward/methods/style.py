@@ -25,6 +25,7 @@ from inward.methods.course import counted
 from inward.methods.draws import own_draws
 from inward.methods.palette import luminance, luminance_alike, recolored
 from inward.methods.redrawing import (
+    SETTLED,
     StepName,
     Way,
     grown,
@@ -313,6 +314,7 @@ class _Job:
             passes=self.steps,
             parameterization=named_parameterization(self.parameterization),
             prepare=partial(lean, half=False),
+            plateau=SETTLED if self.best else None,
             best=self.best,
         )
 

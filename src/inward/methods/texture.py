@@ -21,6 +21,7 @@ from inward.gradient import constant
 from inward.methods.course import counted
 from inward.methods.draws import own_draws
 from inward.methods.redrawing import (
+    SETTLED,
     StepName,
     Way,
     grown,
@@ -188,6 +189,7 @@ class _Job:
             passes=self.steps,
             parameterization=named_parameterization(self.parameterization),
             prepare=partial(lean, half=False),
+            plateau=SETTLED if self.best else None,
             best=self.best,
         )
 
