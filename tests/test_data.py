@@ -306,7 +306,8 @@ def test_folders_that_will_not_do(tmp_path: Path) -> None:
 
 def test_a_set_is_told_from_another_of_its_name() -> None:
     def known(pixels: torch.Tensor, labels: list[int], classes: tuple[str, ...] = ("a", "b")) -> dict[str, object]:
-        return fingerprint(Arrays("some", pixels, torch.tensor(labels), classes))
+        data = Arrays("some", pixels, torch.tensor(labels), classes)
+        return fingerprint(data, Arrays("some", pixels[:1], torch.tensor(labels[:1]), classes))
 
     pixels = torch.zeros(3, 1, 4, 5, dtype=torch.uint8)
     first = known(pixels, [0, 1, 0])

@@ -83,3 +83,24 @@ def test_a_damaged_held_out_part_is_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "set.npz").write_bytes(whole)
     with pytest.raises(InwardError, match=r"set\.npz is not an \.npz file of numbers that can be read"):
         open_set(str(tmp_path / "set.npz"))
+
+
+def test_damaged_headers_are_one_sentence(tmp_path: Path) -> None:
+    """Every byte of the headers changed, and the file cut anywhere: read, or refused."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "set.npz", images=np.zeros((4, 8, 8), np.uint8), labels=np.array([0, 1, 0, 1]))
+    whole = (tmp_path / "set.npz").read_bytes()
+    refused = 0
+    for _ in range(400):
+        changed = bytearray(whole)
+        for place in rng.integers(0, len(whole), 4):
+            changed[place] = rng.integers(256)
+        (tmp_path / "set.npz").write_bytes(changed if rng.random() < 0.8 else changed[: rng.integers(len(whole))])
+        try:
+            open_set(str(tmp_path / "set.npz"))
+        except InwardError:
+            refused += 1
+    assert refused > 200
+    np.savez(tmp_path / "empty.npz", images=np.zeros((4, 0, 8), np.uint8), labels=np.array([0, 1, 0, 1]))
+    with pytest.raises(InwardError, match="holds pictures without pixels"):
+        open_set(str(tmp_path / "empty.npz"))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from inward import CallError, Network, dream, gradient
+from inward import CallError, InwardError, Network, dream, gradient
 from inward.columns.guided import Guided
 from inward.columns.objectives import Channel, ClassScore, Energy
 from inward.methods.tiles import Tiling, tiled_gradient, tiled_scores, tiling
@@ -164,7 +164,7 @@ def test_a_zoom_goes_towards_the_middle() -> None:
     ("options", "message"),
     [
         ({"at": "nowhere"}, "has no point 'nowhere'"),
-        ({"guide": "red.png", "at": "body/2"}, "'body/2' is a unit"),
+        ({"guide": "red.png"}, "there is no file red.png"),
         ({"octaves": 0}, "octaves"),
         ({"octaves": 9}, "the first of 9 octaves would have 7 x 7 pixels; give fewer octaves"),
         ({"octave_scale": 1.0}, "octave_scale is above 1 and at most 8, not 1"),
@@ -176,5 +176,5 @@ def test_a_zoom_goes_towards_the_middle() -> None:
     ],
 )
 def test_bad_input(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(CallError, match=message):
+    with pytest.raises(InwardError, match=message):
         dream(net(), images(1, 3, 96, 96), **options)

@@ -103,7 +103,7 @@ def test_dreams_and_textures_of_several_pictures(
         (["style", "chelsea.png", "--style", "nothing.png"], "there is no file nothing.png"),
         (["invert", "chelsea.png", "--at", "stage9"], "has no point 'stage9'"),
         (["dream", "chelsea.png", "--octaves", "9"], "give fewer octaves"),
-        (["texture", "chelsea.png", "--size", "70", "96", "--tile"], "give --size a multiple of 32"),
+        (["texture", "chelsea.png", "--size", "70", "96", "--tile"], "give --size 80 96"),
         (["dream"], "there is nothing to dream"),
         (["dream", "chelsea.png", "--longest", "-4"], "give another --longest"),
     ],

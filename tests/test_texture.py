@@ -167,7 +167,7 @@ def test_closed_networks_move_with_the_picture(shift: tuple[int, int]) -> None:
     # As it was, it knows where the edges are.
     inside = net(x.roll(shift, (2, 3))) - net(x).roll([s // 8 for s in shift], (2, 3))
     assert inside.abs().max() > 1e-2
-    with pytest.raises(CallError, match="give --size a multiple of 32"):
+    with pytest.raises(CallError, match="11 positions are no multiple of 2; give a size that is"):
         closed(images(1, 3, 44, 64))
 
 

@@ -121,7 +121,7 @@ def test_another_set_of_the_same_name(tmp_path: Path, capsys: pytest.CaptureFixt
     quick = ["train", "--epochs", "1", "--batch", "20", "--rate", "0.01", "--out", str(tmp_path / "run")]
     for name, labels in (("one", np.arange(40) % 2), ("two", np.arange(40) // 20)):
         (tmp_path / name).mkdir()
-        np.savez(tmp_path / name / "set.npz", images=images, labels=labels)
+        np.savez(tmp_path / name / "set.npz", images=images, labels=labels, x_test=images[:4], y_test=labels[:4])
     assert main([*quick, "--data", str(tmp_path / "one" / "set.npz")]) == 0
     # Pictures of their own size, where none is given.
     assert load(str(tmp_path / "run")).size == (12, 12)

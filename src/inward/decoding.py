@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -31,8 +30,7 @@ def opened(path: Path, mode: str) -> Image.Image:
     """
     Image.init()
     try:
-        with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as picture:
-            warnings.simplefilter("ignore")
+        with Image.open(path, formats=_FORMATS) as picture:
             width, height = picture.size
             if width * height > MOST_PIXELS:
                 raise InwardError(f"{path} has {width} x {height} pixels, over {_LIMIT}; scale it down")

@@ -7,6 +7,7 @@ one, is refused in one sentence.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def find(places: Sequence[str | Path]) -> list[Path]:
 
 def size_of(path: str | Path) -> Size:
     """Height and width of a picture file as it is seen, upright. Raises InwardError as :func:`read`."""
-    picture = opened(Path(path), "L")
+    picture = _quietly(Path(path), "L")
     return picture.height, picture.width
 
 
@@ -110,7 +111,14 @@ def _checked(path: Path, channels: int) -> Image.Image:
     _check_there(path)
     if channels not in _MODES:
         raise CallError(f"this network takes {channels} channels and a picture file has 1, 3 or 4; give a .npy file")
-    return opened(path, _MODES[channels])
+    return _quietly(path, _MODES[channels])
+
+
+def _quietly(path: Path, mode: str) -> Image.Image:
+    """Without what Pillow warns of. (Decoding in threads, these could not be put back as they were.)"""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return opened(path, mode)
 
 
 def _as_tensor(picture: Image.Image, channels: int) -> Tensor:

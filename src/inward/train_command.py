@@ -128,7 +128,8 @@ def train_command(*, out: Path, autoattack: int = 0, device: str = "auto", **giv
         try:
             split = open_set(given["data"], size=stored_size(recipe.size), on_bytes=fetching(bar))
             if given.get("size") is None and kind != "folder":
-                recipe = replace(recipe, size=split.train.shape[1])
+                # Networks here take 8 pixels or more.
+                recipe = replace(recipe, size=max(8, split.train.shape[1]))
             _train(recipe, split, kind, out, device, bar)
             page = _measure(recipe, split, recipe.eps or EPS[kind], out, autoattack, device, bar)
         except KeyboardInterrupt:

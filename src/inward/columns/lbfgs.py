@@ -23,8 +23,9 @@ def lbfgs(lr: float = 0.02, *, memory: int = 10, bounds: tuple[float, float] | N
     """L-BFGS with backtracking: one pass, one trial.
 
     Nocedal, "Updating quasi-Newton matrices with limited storage", 1980; trials that do not lower the loss enough are
-    shortened by quadratic interpolation (Armijo). Every image of the batch has its own pairs, step and trials, so that
-    it is the same alone or among others. It knows nothing of noise: the objective must be the same at every pass.
+    shortened by quadratic interpolation (Armijo). Every image of the batch has its own pairs, step and trials: none
+    moves another. (The network rounds otherwise for other numbers of images, and many passes make that visible.) It
+    knows nothing of noise: the objective must be the same at every pass.
 
     Args:
         lr: the root mean square by which the first step moves the values.

@@ -52,6 +52,8 @@ def _pictures(path: Path, pixels: NDArray[Any]) -> torch.Tensor:
         pixels = pixels[:, None]
     elif pixels.ndim == 4 and pixels.shape[1] not in (1, 3) and pixels.shape[3] in (1, 3):
         pixels = pixels.transpose(0, 3, 1, 2)
+    if 0 in pixels.shape:
+        raise InwardError(f"{path} holds pictures without pixels: {given}; give it pictures")
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
         raise InwardError(f"{path} holds {given}, and no uint8 pictures (N, H, W), (N, H, W, C) or (N, C, H, W)")
     return torch.from_numpy(np.ascontiguousarray(pixels))

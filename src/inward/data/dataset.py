@@ -13,9 +13,6 @@ from torch import Tensor
 
 from inward.errors import CallError, InwardError
 
-# Pictures by which a set is told from another: to decode more would take its time at every start.
-_SAMPLED = 32
-
 
 class Dataset(Protocol):
     """Pictures of one size, in a fixed order."""
@@ -40,8 +37,17 @@ class Dataset(Protocol):
         """Channels, height and width of each picture."""
         ...
 
+    @property
+    def divided(self) -> str:
+        """How it was taken from a set in one piece; empty where it comes as a part."""
+        ...
+
     def images(self, numbers: Sequence[int] | Tensor) -> Tensor:
         """Those with these numbers, (N, C, H, W), uint8."""
+        ...
+
+    def content(self) -> str:
+        """A hash of the pictures, in their order; of files of their names and sizes."""
         ...
 
 
@@ -75,18 +81,28 @@ class Arrays:
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
 
+    @property
+    def divided(self) -> str:
+        return ""
+
     def images(self, numbers: Sequence[int] | Tensor) -> Tensor:
         return self.pixels[torch.as_tensor(numbers)]
 
+    def content(self) -> str:
+        return hashlib.sha256(self.pixels.contiguous().numpy().tobytes()).hexdigest()
 
-def fingerprint(data: Dataset) -> dict[str, Any]:
-    """By what a data set is told from another of its name: its size, and a hash of all labels and some pictures."""
-    count = len(data.labels)
-    some = data.images(torch.linspace(0, count - 1, min(count, _SAMPLED)).long())
-    digest = hashlib.sha256(json.dumps([data.classes, data.shape]).encode())
-    for values in (data.labels, some):
-        digest.update(values.contiguous().numpy().tobytes())
-    return {"pictures": count, "classes": len(data.classes), "sha256": digest.hexdigest()}
+
+def fingerprint(train: Dataset, held_out: Dataset) -> dict[str, Any]:
+    """By what a data set is told from another of its name: its size, and a hash of both of its parts.
+
+    Of sets that are divided here also how, so that runs from before another division are known.
+    """
+    told = {"pictures": len(train.labels), "classes": len(train.classes), "held_out": len(held_out.labels)}
+    digest = hashlib.sha256()
+    for part in (train, held_out):
+        digest.update(json.dumps([part.classes, part.shape, part.content()]).encode())
+        digest.update(part.labels.contiguous().numpy().tobytes())
+    return told | {"sha256": digest.hexdigest()} | ({"divided": train.divided} if train.divided else {})
 
 
 def check_labels(name: str, labels: Tensor, pictures: int, classes: int) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import math
 import pickle
 import pickletools
 import struct
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -24,7 +26,11 @@ from numpy.typing import NDArray
 from inward.errors import InwardError
 
 MOST_BYTES = 4 * 2**30
-_DAMAGED = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError)
+# Also what NumPy's reader of headers and the archives' own raise on damaged ones.
+_DAMAGED = (
+    *(OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, OverflowError, MemoryError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
+)
 _ROW = 3 * 32 * 32
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +60,15 @@ class Part:
     def labels(self) -> Tensor:
         return self.whole.labels[self.numbers]
 
+    @property
+    def divided(self) -> str:
+        return "every tenth of each class held out"
+
     def images(self, numbers: Sequence[int] | Tensor) -> Tensor:
         return self.whole.images(self.numbers[torch.as_tensor(numbers)])
+
+    def content(self) -> str:
+        return hashlib.sha256(json.dumps([self.whole.content(), self.numbers.tolist()]).encode()).hexdigest()
 
 
 def open_set(name: str, *, size: int | None = None, on_bytes: OnBytes | None = None) -> Split:

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,7 +22,7 @@ from inward.gradient import constant, keys_of, raw_gradient, trace_for, whole
 from inward.methods.course import counted
 from inward.methods.draws import own_draws
 from inward.methods.recipe import checked_sum, summed
-from inward.methods.redrawing import Way, resized, size_of
+from inward.methods.redrawing import Way, cropped, resized, size_of
 from inward.methods.tiles import Tiling, tiled_gradient, tiled_scores, tiling
 from inward.network.lean import lean
 from inward.network.network import Network
@@ -31,6 +32,7 @@ from inward.results import Redrawn
 from inward.runs.record import record
 from inward.types import Images, Scores, Size
 
+Other: TypeAlias = Float[Tensor, "m c tall wide"]
 # Of pictures above this many pixels, and how large tiles then are.
 _LARGE, _TILE = 1024 * 1024, 768
 _SMALLEST = 32
@@ -104,7 +106,8 @@ def dream(
     )
     sizes = plan.sizes(size)
     asked = at or stages(net)[-2:][0]
-    objective, told_at, told_guide = _objective(net, images, asked, guide, plan.tile or None)
+    picture = None if guide is None else cropped(read_whole(guide, net).to(images), net.size)
+    objective, told_at = _objective(net, images, asked, picture, plan.tile or None)
     dreamer = _Dreamer(net, objective, plan)
     frames = zoom or 1
     if zoom < 0 or not 1 <= zoom_rate <= 2:
@@ -114,20 +117,26 @@ def dream(
     history, pictures = [], images
     for frame in range(frames):
         pictures = pictures if frame == 0 else _closer(pictures, zoom_rate)
-        tell = None if zoom else way.part(plan.steps * len(sizes))
+        tell = None if zoom else way.part(plan.steps * len(sizes)).share(0, 1)
         pictures, scores = dreamer.run(pictures, sizes, tell)
         history.append(scores[-1:] if zoom else scores)
         if zoom:
-            way.part(1)(Pass(1, 1, scores[-1], _held(pictures)))
-    told: dict[str, Any] = {"at": told_at, "guide": told_guide, "steps": steps, "octaves": octaves}
+            way.part(1).share(0, 1)(Pass(1, 1, scores[-1], _held(pictures)))
+    told: dict[str, Any] = {
+        "at": told_at,
+        "guide": guide and str(Path(guide).absolute()),
+        "steps": steps,
+        "octaves": octaves,
+    }
     told |= {"octave_scale": octave_scale, "lr": lr, "jitter": jitter, "tile": plan.tile, "overlap": overlap}
     told |= {"zoom": zoom, "zoom_rate": zoom_rate, "snapshots": snapshots, "seed": seed}
+    inputs = {} if picture is None else {"guide": picture}
     made = pictures[:, None].cpu()
     measured = {"before": before.cpu()[:, None], "final": dreamer.score(pictures).cpu()[:, None]}
     measured |= {k: torch.full((len(images), 1), v, dtype=torch.float64) for k, v in dreamer.errors.items()}
     return Redrawn(
         net,
-        record(net, "dream", told, {"images": images}, started, tuple(dreamer.notes)),
+        record(net, "dream", told, {"images": images, **inputs}, started, tuple(dreamer.notes)),
         images=images,
         made=made,
         names=("dream",),
@@ -147,18 +156,15 @@ def _tile_of(size: Size) -> int:
     return _TILE if size[0] * size[1] > _LARGE else 0
 
 
-def _objective(
-    net: Network, images: Images, at: str, guide: str | None, tile: int | None
-) -> tuple[Objective, str, str | None]:
-    """What is exaggerated, and how the manifest names it and the guide."""
+def _objective(net: Network, images: Images, at: str, guide: Other | None, tile: int | None) -> tuple[Objective, str]:
+    """What is exaggerated, and how the manifest names it."""
     size = (tile, tile) if tile else size_of(images)
     if guide is None:
-        return summed(net, at, size), checked_sum(net, at, size), None
+        return summed(net, at, size), checked_sum(net, at, size)
     key = whole(net, at, size)
-    picture = resized(read_whole(guide, net, max(net.size)).to(images), net.size)
     with torch.no_grad():
-        features = trace_for(net, picture, [key]).features(key)[0].flatten(1)
-    return Guided(key, features), key, str(Path(guide).absolute())
+        features = trace_for(net, guide, [key]).features(key)[0].flatten(1)
+    return Guided(key, features), key
 
 
 def _closer(pictures: Images, rate: float) -> Images:

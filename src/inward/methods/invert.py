@@ -105,6 +105,7 @@ def invert(
     move, lr = step_of(step, lr, pixels=pixels, rates=_RATES[parameterization])
     way = Way(on_pass, counted("steps", steps) * len(asked), snapshots, size)
     costs = penalties(images, tv=tv, l2=l2, l6=l6)
+    like = images if start in NAMED else read(start, net, size).to(images).expand_as(images)
     made, errors, histories = [], [], []
     remarks: tuple[tuple[str, ...], ...] = ((),) * len(images)
     for points in asked.values():
@@ -119,7 +120,6 @@ def invert(
             plateau=SETTLED if step == "lbfgs" else None,
             best=step == "lbfgs",
         )
-        like = images if start in NAMED else read(start, net, size).to(images).expand_as(images)
         found = together(net, row, like, seed, way.part(steps))
         made.append(found.images)
         errors.append(_errors(net, found.images, likeness))
@@ -130,12 +130,13 @@ def invert(
     told |= {"steps": steps, "start": start if start in NAMED else str(Path(start).absolute())}
     told |= {"parameterization": parameterization, "step": step, "lr": lr, "tv": tv, "l2": l2, "l6": l6}
     told |= {"snapshots": snapshots, "seed": seed}
+    inputs = {} if start in NAMED else {"start": like[:1]}
     flat = pictures.flatten(0, 1)
     beside = images.repeat_interleave(len(asked), 0)
     alike = {name: of(flat, beside).view(len(images), -1) for name, of in (("psnr", psnr), ("ssim", ssim))}
     return Redrawn(
         net,
-        record(net, "invert", told, {"images": images}, started),
+        record(net, "invert", told, {"images": images, **inputs}, started),
         images=images,
         made=pictures,
         names=tuple(asked) if through == "all" else (told_points(asked[""]),),

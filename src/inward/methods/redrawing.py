@@ -44,6 +44,15 @@ def resized(images: Images, size: Size) -> Float[Tensor, "n c tall wide"]:
     return found.clamp(0, 1)
 
 
+def cropped(images: Images, size: Size) -> Float[Tensor, "n c tall wide"]:
+    """The middle of pictures that has the proportions of a size, at that size."""
+    height, width = size_of(images)
+    factor = min(height / size[0], width / size[1])
+    tall, wide = min(height, max(1, round(size[0] * factor))), min(width, max(1, round(size[1] * factor)))
+    top, left = (height - tall) // 2, (width - wide) // 2
+    return resized(images[:, :, top : top + tall, left : left + wide], size)
+
+
 def wrapped(images: Images, size: Size) -> Float[Tensor, "n c tall wide"]:
     """:func:`resized` for pictures that go on at the opposite edge."""
     if size_of(images) == size:
@@ -146,7 +155,7 @@ class Way:
     snapshots: int
     size: Size
     done: int = 0
-    kept: list[Tensor] = field(default_factory=list)
+    kept: dict[int, list[Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 <= self.snapshots <= max(0, self.total - 1):
@@ -154,27 +163,57 @@ class Way:
                 f"there are 0 to {max(0, self.total - 1)} snapshots on a way of {self.total} steps, "
                 f"not {self.snapshots}"
             )
-        self._when = {(i + 1) * self.total // (self.snapshots + 1) for i in range(self.snapshots)}
 
-    def part(self, passes: int, shown: Callable[[Images], Images] = lambda images: images) -> OnPass:
+    def part(self, passes: int, shown: Callable[[Images], Images] = lambda images: images) -> Part:
         """The observer of the next ascent, of so many passes; ``shown`` makes of its pictures what is looked at."""
         first, self.done = self.done, self.done + passes
+        return Part(self, first, passes, shown)
 
-        def tell(now: Pass) -> None:
-            def pictures() -> Images:
-                return resized(shown(now.images()), self.size)
-
-            if first + now.done in self._when:
-                self.kept.append(pictures().cpu())
-            if self.on_pass is not None:
-                self.on_pass(replace(now, done=first + now.done, total=self.total, images=pictures))
-
-        return tell
+    @property
+    def when(self) -> set[int]:
+        """After which passes snapshots are taken."""
+        return {(i + 1) * self.total // (self.snapshots + 1) for i in range(self.snapshots)}
 
     def pictures(self, last: Images) -> Tensor:
         """The snapshots, (N, T, C, H, W); those that an early end left out are as the last picture."""
-        kept = self.kept + [last.cpu()] * (self.snapshots - len(self.kept))
-        return torch.stack(kept, 1) if kept else last.cpu().new_zeros((len(last), 0, *last.shape[1:]))
+        last = last.cpu()
+        found = []
+        for when in sorted(self.when):
+            parts = self.kept.get(when, [])
+            have = sum(map(len, parts))
+            found.append(torch.cat([*parts, last[have:]]))
+        return torch.stack(found, 1) if found else last.new_zeros((len(last), 0, *last.shape[1:]))
+
+
+@dataclass
+class Part:
+    """The observer of one of several ascents, whose images may be computed one share after the other.
+
+    Passes are counted as if the shares went on together: of the second of two halves the first pass is the middle one.
+    """
+
+    way: Way
+    first: int
+    passes: int
+    shown: Callable[[Images], Images]
+
+    def share(self, number: int, shares: int) -> OnPass:
+        """The observer of one share of the images."""
+        way = self.way
+
+        def tell(now: Pass) -> None:
+            def pictures() -> Images:
+                return resized(self.shown(now.images()), way.size)
+
+            if self.first + now.done in way.when:
+                kept = way.kept.setdefault(self.first + now.done, [])
+                # Where a share ended early, its last pictures stand for those it did not come to.
+                kept.append(pictures().cpu())
+            if way.on_pass is not None:
+                done = self.first + (number * self.passes + now.done) / shares
+                way.on_pass(replace(now, done=max(1, int(done)), total=way.total, images=pictures))
+
+        return tell
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,17 +226,18 @@ class Climbed:
     remarks: tuple[tuple[str, ...], ...]
 
 
-def together(net: Network, row: Row, like: Images, seed: int, watch: OnPass) -> Climbed:
+def together(net: Network, row: Row, like: Images, seed: int, watch: Part) -> Climbed:
     """An ascent of images that do not depend on one another, as many at a time as there is memory for.
 
     The numbers of an image are those of its own ascent: it has nothing of the others.
     """
     count = images_at_once(net, keys_of(net, row.objective, size_of(like)), size_of(like))
     made, scores, finals, remarks = [], [], [], []
+    shares = -(-len(like) // count)
     for first in range(0, len(like), count):
         some = list(range(first, min(len(like), first + count)))
         part = replace(row, objective=row.objective.select(some))
-        found = ascend(net, part, like[some], seeds=[seed] * len(some), on_pass=watch)
+        found = ascend(net, part, like[some], seeds=[seed] * len(some), on_pass=watch.share(first // count, shares))
         made.append(found.images)
         finals.append(found.final.cpu())
         short = row.passes - len(found.scores)

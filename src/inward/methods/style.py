@@ -28,6 +28,7 @@ from inward.methods.redrawing import (
     SETTLED,
     StepName,
     Way,
+    cropped,
     grown,
     penalties,
     points_of,
@@ -112,7 +113,7 @@ def style(
         shares: of several styles, how much each counts; by default all alike.
         regions: a mask for each style, white where it is in the picture, of the picture's shape; by default everywhere.
         style_scale: how large the strokes are: the size of the style beside that of what is made.
-        size: height and width of what is made; by default those of the image.
+        size: height and width of what is made, from the middle of the image; by default those of the image.
         scales: sizes from small to large, each half of the next; 0: as many as have 64 pixels or more, 1: the last.
         steps: passes at each scale.
         start: content (the image itself), noise, or the file of a picture.
@@ -136,7 +137,7 @@ def style(
     net.preprocess.check(images)
     images = constant(images).to(net.device)
     size = (size[0], size[1]) if size else size_of(images)
-    content = resized(images, size)
+    content = cropped(images, size)
     for name, value in (("content_weight", content_weight), ("style_weight", style_weight)):
         if not 0 <= value < float("inf"):
             raise CallError(f"{name} is a number from 0 up, not {value:g}")
@@ -145,7 +146,7 @@ def style(
     kept = points_of(net, _middle(net) if content_at is None else content_at, size)
     met = points_of(net, fine_stages(net) if style_at is None else style_at, size)
     check_points(net, met, size)
-    samples, told_styles, notes = _samples(net, content, style, shares, regions, style_scale, colors)
+    samples, told_styles, notes = _samples(net, content, style, shares, regions, style_scale, colors, size_of(images))
     if parameterization not in _RATES:
         raise CallError(f"there is no '{parameterization}' to be moved here; write pixels or fourier")
     move, lr = step_of(step, lr, pixels=parameterization == "pixels", rates=_RATES[parameterization])
@@ -178,10 +179,13 @@ def style(
     told |= {"steps": steps, "start": start if start in _STARTS else str(Path(start).absolute()), "colors": colors}
     told |= {"loss": loss, "parameterization": parameterization, "step": step, "lr": lr, "tv": tv}
     told |= {"snapshots": snapshots, "seed": seed}
+    inputs = {f"style {k + 1}": one.pictures for k, one in enumerate(samples)}
+    inputs |= {f"region {k + 1}": one.region for k, one in enumerate(samples) if one.region is not None}
+    inputs |= {} if start in _STARTS else {"start": first}
     content_left, style_left = job.losses(found.images, balance[0])
     return Redrawn(
         net,
-        record(net, "style", told, {"images": images}, started, notes),
+        record(net, "style", told, {"images": images, **inputs}, started, notes),
         images=images,
         made=made[:, None].cpu(),
         names=("style",),
@@ -215,6 +219,7 @@ def _samples(
     regions: Pictures,
     scale: float,
     colors: str,
+    shape: Size,
 ) -> tuple[list[Sample], list[str], tuple[str, ...]]:
     """The styles with their shares and regions, how the manifest names them, and what is to be said."""
     if colors not in ("style", "content"):
@@ -236,7 +241,7 @@ def _samples(
         picture = _picture(net, one, content, scale)
         if colors == "content":
             picture = luminance_alike(picture, content)
-        region = _region(masks[number], content, net) if masks else None
+        region = _region(masks[number], content, net, shape) if masks else None
         found.append(Sample(picture, (shares[number] if shares else 1.0) / total, region))
     made = [
         name for name, values in (("style", given), ("region", masks)) if any(isinstance(v, Tensor) for v in values)
@@ -255,22 +260,32 @@ def _picture(net: Network, given: str | Tensor, content: Images, scale: float) -
     return resized(picture, (max(1, round(height * factor)), max(1, round(width * factor))))
 
 
-def _region(given: str | Tensor, content: Images, net: Network) -> Tensor:
+def _region(given: str | Tensor, content: Images, net: Network, shape: Size) -> Tensor:
     """(1, H, W) in [0, 1]. Raises CallError for a mask of another shape than the picture, or one that is black."""
-    mask = read_whole(given, net).mean(1) if isinstance(given, str) else torch.as_tensor(given).float()
+    mask = _mask_of(given, net) if isinstance(given, str) else torch.as_tensor(given)
+    mask = mask.float() / 255 if mask.dtype == torch.uint8 else mask.float()
+    if not (mask.isfinite().all() and mask.min() >= 0 and mask.max() <= 1):
+        raise CallError("a region is a mask in [0, 1]; divide 8-bit values by 255")
     mask = mask[None] if mask.ndim == 2 else mask
     if mask.ndim != 3 or len(mask) != 1:
         raise CallError(f"a region is a mask (H, W), not {tuple(mask.shape)}")
-    (height, width), (tall, wide) = mask.shape[1:], size_of(content)
-    if abs(height * wide / (width * tall) - 1) > _ASKEW:
+    height, width = mask.shape[1:]
+    known = [size_of(content), shape]
+    if all(abs(height * wide / (width * tall) - 1) > _ASKEW for tall, wide in known):
+        tall, wide = shape
         raise CallError(
             f"a region of {height} x {width} pixels has not the shape of the picture, {tall} x {wide}; give one of "
             "its size"
         )
-    found = resized(mask[:, None].to(content).clamp(0, 1), (tall, wide))[:, 0]
+    found = cropped(mask[:, None].to(content), size_of(content))[:, 0]
     if not found.any():
         raise CallError("a region is black everywhere, so that its style is nowhere; paint it white where it belongs")
     return found
+
+
+def _mask_of(file: str, net: Network) -> Tensor:
+    """(1, H, W): how light every pixel of a file is."""
+    return luminance(read_whole(file, net)[:, :3])[:, 0]
 
 
 def _start(net: Network, content: Images, start: str, size: Size, seed: int) -> Other:
@@ -278,7 +293,7 @@ def _start(net: Network, content: Images, start: str, size: Size, seed: int) -> 
         return resized(content, size)
     if start == "noise":
         return Noise(std=0.1, decay=0.0)(resized(content, size), [seed] * len(content))
-    return resized(read_whole(start, net).to(content), size).expand(len(content), -1, -1, -1)
+    return cropped(read_whole(start, net).to(content), size).expand(len(content), -1, -1, -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -335,6 +350,8 @@ class _Job:
         for name, weight in self.kept.items():
             axes = trace.layout(name).axes
             value = trace[name].movedim(axes.index("n"), 0) if "n" in axes else trace[name]
+            if not value.flatten(1).any(1).all():
+                raise CallError(f"all features of '{name}' are 0 on an image: nothing is kept of it; name another")
             found.append((weight, Alike(name, value)))
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,11 +39,13 @@ from inward.methods.textures import Balanced, LossName, Sample, Term, at_start, 
 from inward.network.circular import circular
 from inward.network.lean import lean
 from inward.network.network import Network
+from inward.network.receptive import receptive_fields
 from inward.results import Redrawn
 from inward.runs.record import record
 from inward.types import Images, Size
 
 # White noise of the spread that pictures have.
+_SMALLEST = 48
 _START = Noise(std=0.1, decay=0.0)
 _RATES = {"pixels": (0.05, 0.03), "fourier": (0.05, 0.1)}
 
@@ -107,7 +110,7 @@ def texture(
     if parameterization not in _RATES:
         raise CallError(f"there is no '{parameterization}' to be moved here; write pixels or fourier")
     move, lr = step_of(step, lr, pixels=parameterization == "pixels", rates=_RATES[parameterization])
-    sizes = scales_of(size, scales)
+    sizes = _sizes(net, images, size, scales, next(reversed(asked.values())), tile=tile)
     way = Way(on_pass, counted("steps", steps) * len(sizes) * len(asked), snapshots, size)
     looked = net.edit(circular) if tile else net
     job = _Job(looked, net, images, max(size), loss, tv, seed, move, steps, parameterization, best=step == "lbfgs")
@@ -130,7 +133,7 @@ def texture(
         weights.append(balance[0].weights())
         remarks = tuple((*a, *b) for a, b in zip(remarks, found.remarks, strict=True))
     pictures = torch.stack(made, 1)
-    told: dict[str, Any] = {"at": None if through == "all" else told_points(asked[""]), "through": through}
+    told: dict[str, Any] = {"at": told_points(list(asked.values())[-1]), "through": through}
     told |= {"size": list(size), "steps": steps, "scales": len(sizes), "loss": loss, "tile": tile}
     told |= {"parameterization": parameterization, "step": step, "lr": lr, "tv": tv, "snapshots": snapshots}
     told |= {"seed": seed}
@@ -146,6 +149,32 @@ def texture(
         history=torch.stack(history, 2),
         remarks=remarks,
     )
+
+
+def _sizes(
+    net: Network, images: Images, size: Size, scales: int, points: Mapping[str, float], *, tile: bool
+) -> list[Size]:
+    """From small to large: as small as there is enough to be seen of the image, and as the network can be closed at.
+
+    Raises CallError for a size that it cannot be closed at.
+    """
+    found = scales_of(size, scales)
+    enough = [s for s in found if min(size_of(images)) * max(s) >= _SMALLEST * max(size)]
+    found = enough or found[-1:]
+    if not tile:
+        return found
+    stride = 1
+    for field in receptive_fields(net, list(points), size).values():
+        for steps in field.steps:
+            if steps is None:
+                raise CallError("a point that sees the whole picture has edges of its own; leave out tile")
+            stride = math.lcm(stride, steps.step)
+    if size[0] % stride or size[1] % stride:
+        raise CallError(
+            f"a picture without seams is a whole number of strides large, and {size[0]} x {size[1]} is no multiple of "
+            f"{stride}; give --size {-(-size[0] // stride) * stride} {-(-size[1] // stride) * stride}"
+        )
+    return [s for s in found if not (s[0] % stride or s[1] % stride)]
 
 
 def _asked(net: Network, at: str | None, through: str, size: Size) -> dict[str, dict[str, float]]:

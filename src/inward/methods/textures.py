@@ -99,7 +99,11 @@ def _target(trace: Trace, name: str, sample: Sample, loss: LossName, seed: int, 
     if sample.region is not None:
         point = net.graph(size).points[name]
         grid = None if point.shape is None else point.layout.grid_size(point.shape)
-        mask = None if grid is None else on_grid(sample.region, grid)
+        if grid is None or features.ndim != 4:
+            raise CallError(
+                f"the grid of '{name}' is not known, so that regions have no places there; name another point"
+            )
+        mask = on_grid(sample.region, grid)
     return Gram(name, gram(features), mask)
 
 

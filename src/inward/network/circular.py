@@ -45,9 +45,13 @@ def _closed(x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Se
         if length % stride[axis]:
             raise CallError(
                 f"a picture without seams is a whole number of strides large, and {length} positions are no multiple "
-                f"of {stride[axis]}; give --size a multiple of 32"
+                f"of {stride[axis]}; give a size that is"
             )
         margins += [padding[axis], max(0, kernel[axis] - stride[axis] - padding[axis])]
+        if max(margins[-2:]) > length:
+            raise CallError(
+                f"a window reaches around a grid of {length} positions more than once; give a larger --size"
+            )
     return F.pad(x, margins, mode="circular") if any(margins) else x
 
 

@@ -81,6 +81,8 @@ def _call(row: Method, net: Network, parameters: dict[str, Any], old: Mapping[st
     if row.takes == "addresses":
         parameters["size"] = tuple(parameters.get("size") or net.size)
         return row.function(net, parameters.pop("addresses"), **parameters)
+    if any("given" in (value if isinstance(value, list) else [value]) for value in parameters.values()):
+        raise CallError("a picture beside the images was given in Python, so this cannot be computed again")
     if row.shared:
         raise CallError(f"what {row.name} found was found for all its pictures together; attack them together again")
     images = old.get("images")

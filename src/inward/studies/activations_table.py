@@ -48,6 +48,7 @@ ATTACKS: dict[str, Any] = {
 COLUMNS = ("clean", *ATTACKS, "transfer")
 # By how much a gradient has to be outdone by what asks for none before it counts as masked.
 _MASKED = 0.05
+_AT_ONCE = 250
 # Of the network that images are made on: none of the others has it, so that none is attacked by its own.
 _OTHER_SEED = 1_000_000
 _FIGURES, REPORT, TABLE = "figures.json", "table.json", "table.md"
@@ -197,7 +198,10 @@ def _left(net: Network, column: str, shown: Shown, moved: torch.Tensor, eps: flo
         return attacked(net, shown, ATTACKS[column], eps)
     # Transfer is of images that are answered rightly as they are.
     labels, images = torch.tensor(shown.labels), shown.images(range(len(shown.labels)))
-    right = [(net(some.to(net.device)).argmax(1).cpu() == labels) for some in (images, moved)]
+    answers = [
+        torch.cat([net(x.to(net.device)).argmax(1).cpu() for x in some.split(_AT_ONCE)]) for some in (images, moved)
+    ]
+    right = [answer == labels for answer in answers]
     return (right[0] & right[1]).double().mean().item()
 
 

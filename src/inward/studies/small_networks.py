@@ -54,7 +54,7 @@ def trained(
     """
     _check_shape(split.train)
     # Also where it was trained already: the folder may hold another recipe's.
-    trained_on = fingerprint(split.train)
+    trained_on = fingerprint(*split)
     Checkpoint(folder, recipe, trained_on)
     kept = folder / WEIGHTS
     if not kept.is_file():
@@ -132,7 +132,7 @@ def _train(
     rounded(found.module)
     told = {"net": {"name": recipe.net, **own}, "classes": list(classes), "channels": channels, "size": recipe.size}
     told |= {"mean": mean, "std": std, "recipe": asdict(recipe), "history": list(found.history)}
-    told[TRAINED_ON] = fingerprint(split.train)
+    told[TRAINED_ON] = fingerprint(*split)
     save_trained(folder / WEIGHTS, found.module, told, half=True)
 
 

@@ -34,5 +34,7 @@ class Ahead:
         """Those of a step, uint8. Raises what reading them raised."""
         known, asked = self._next or (-1, None)
         found = asked.result() if asked is not None and known == step else self._data.images(self._numbers(step))
-        self._next = (step + 1, self._thread.submit(self._data.images, self._numbers(step + 1)))
+        following = self._numbers(step + 1)
+        if len(following):
+            self._next = (step + 1, self._thread.submit(self._data.images, following))
         return found

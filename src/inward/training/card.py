@@ -50,7 +50,7 @@ def _summary(card: Mapping[str, Any]) -> str:
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+    return numbered(round(seconds), "second") if seconds < 100 else f"{seconds / 60:.0f} minutes"
 
 
 def _table(rows: Mapping[str, Any], heads: Sequence[str]) -> list[str]:

@@ -37,7 +37,9 @@ class Checkpoint:
             # Of one that was stopped before anything was kept, nothing is lost.
             taken = any(path.name != RECIPE for path in folder.iterdir())
             other = [f"{k} {told.get(k)}" for k, v in own.items() if told.get(k) != v]
-            other += ["other pictures or labels"] if told.get(TRAINED_ON, trained_on) != trained_on else []
+            # Runs from before there was such an entry are of the same pictures, but where these are divided anew.
+            known = told.get(TRAINED_ON, None if "divided" in trained_on else trained_on)
+            other += ["other pictures or labels"] if known != trained_on else []
             if taken and other:
                 raise CallError(f"{folder} holds a run with {other[0]}; give another --out, or remove the folder")
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -52,8 +54,15 @@ class Checkpoint:
     def save(self, state: dict[str, Any]) -> None:
         """The whole of it or nothing: a stop in the middle leaves the one before."""
         draft = self._folder / f".{STATE}.partial"
-        torch.save(state, draft)
-        draft.replace(self._folder / STATE)
+        try:
+            torch.save(state, draft)
+            draft.replace(self._folder / STATE)
+        except (OSError, RuntimeError) as error:
+            draft.unlink(missing_ok=True)
+            raise InwardError(
+                f"{self._folder / STATE} cannot be written; make room there, and the same command goes on from what "
+                "was written last"
+            ) from error
 
     def restore(self, into: Callable[[dict[str, Any]], None]) -> None:
         """Hands over what was saved last, if anything was.
@@ -73,7 +82,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """What a file of a run folder holds; None where there is none. Raises InwardError where it is damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise InwardError(f"{path} is damaged; remove it, or give another --out") from error

@@ -105,7 +105,7 @@ def train(
             to be had.
     """
     run = _Run(recipe, module, normalize, data, held_out, adversary, strangers)
-    kept = None if folder is None else Checkpoint(folder, recipe, fingerprint(data))
+    kept = None if folder is None else Checkpoint(folder, recipe, fingerprint(data, held_out))
     if kept is not None:
         kept.restore(run.restore)
     with Ahead(data, run.numbers) as ahead:
@@ -116,7 +116,14 @@ def train(
 def _to_the_end(run: _Run, ahead: Ahead, kept: Checkpoint | None, on_step: OnStep | None) -> None:
     written = time.monotonic()
     while run.step < run.steps:
-        run.advance(ahead.images(run.step))
+        try:
+            pictures = ahead.images(run.step)
+        except InwardError:
+            # What was learned so far is sound.
+            if kept is not None and run.is_finite():
+                kept.save(run.state())
+            raise
+        run.advance(pictures)
         if on_step is not None:
             on_step(run.watch())
         # Weights that are no numbers any more do not take the place of the last good ones; the next loss tells of them.
@@ -190,7 +197,9 @@ class _Run:
             self._end_of_epoch()
 
     def numbers(self, step: int) -> Tensor:
-        """Of the pictures of a step: those of an epoch are shuffled by the seed."""
+        """Of the pictures of a step: those of an epoch are shuffled by the seed. None after the last."""
+        if step >= self.steps:
+            return torch.empty(0, dtype=torch.long)
         epoch, place = divmod(step, self.batches)
         if self._order[0] != epoch:
             generator = torch.Generator().manual_seed(_seed_of(self.recipe.seed, -1 - epoch))
@@ -353,7 +362,8 @@ class _Run:
     def restore(self, state: dict[str, Any]) -> None:
         """From :meth:`state`."""
         self.step, self.history = state["step"], state["history"]
-        self._sums = {name: float(state["sums"][name]) for name in self._sums}
+        known = {"shown": state["sums"]["seen"], **state["sums"]}
+        self._sums = {name: float(known[name]) for name in self._sums}
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.mean = None if state["mean"] is None else {k: v.to(self.device) for k, v in state["mean"].items()}

@@ -22,7 +22,7 @@ BALL_EPS = {"linf": "8/255", "l2": "0.5", "l1": "12"}
 _ANY = 2**63 - 1
 # The least and the most of each, and what is said of it.
 _WHOLE = dict.fromkeys(("epochs", "batch", "steps", "replays"), (1, _ANY))
-_WHOLE |= {"size": (8, 4096), "shift": (0, _ANY), "seed": (0, 2**63 - 2)}
+_WHOLE |= {"size": (8, 4096), "shift": (0, 4096), "seed": (0, 2**63 - 2)}
 _SHARES = dict.fromkeys(("ema", "erase", "warm"), (1.0, "a share between 0 and 1"))
 _SHARES |= dict.fromkeys(("smoothing", "momentum"), (1.0, "a share from 0 to below 1"))
 _SHARES |= {"crop": (1.0, "a share of the picture's area, at most 1")}
