@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks import attacks, attribution, visualization
+from benchmarks import attacks, attribution, style, visualization
 from benchmarks.measure import Contest
 from inward import Network
 from inward.ascent import Row, ascend
@@ -100,6 +100,7 @@ CONTESTS = (
     *visualization.CONTESTS,
     *attribution.CONTESTS,
     *attacks.CONTESTS,
+    *style.CONTESTS,
     Contest(
         name="capture",
         question="Activations of layer1 of ResNet-50, 8 images of 224 x 224",

@@ -132,6 +132,48 @@ def balls(_: inward.Network) -> Image.Image:
     return _rows(found, kinds)
 
 
+def _whole(name: str, longest: int) -> torch.Tensor:
+    """A photograph of scikit-image at its own shape, (1, 3, H, W)."""
+    picture = Image.fromarray(getattr(data, name)()).convert("RGB")
+    factor = longest / max(picture.size)
+    picture = picture.resize((round(picture.width * factor), round(picture.height * factor)), Image.Resampling.BICUBIC)
+    shown = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    return shown.view(1, picture.height, picture.width, 3).permute(0, 3, 1, 2).float() / 255
+
+
+def inverted(net: inward.Network) -> Image.Image:
+    """Two photographs, and what each depth keeps of them."""
+    images = torch.cat([_photograph(net, data.chelsea()), _photograph(net, data.coffee())])
+    found = inward.invert(net, images, through="all")
+    shown = [draw.to_picture(one) for k in range(2) for one in (images[k], *found.made[k])]
+    captions = []
+    for own in found.measured["error"]:
+        captions += ["picture", *(f"{name}: {e:.2%}" for name, e in zip(found.names, own, strict=True))]
+    return draw.grid(shown, columns=1 + len(found.names), captions=captions)
+
+
+_STYLED = (("astronaut", "immunohistochemistry"), ("chelsea", "brick"), ("coffee", "hubble_deep_field"))
+
+
+def styles(net: inward.Network) -> Image.Image:
+    """Three photographs in three styles: the content, the style, what came of it."""
+    shown, captions = [], []
+    for content, given in _STYLED:
+        picture, manner = _whole(content, 384), _whole(given, 384)
+        found = inward.style(net, picture, style=manner, tv=0.1)
+        shown += [draw.to_picture(one[0]) for one in (picture, manner, found.made[0])]
+        captions += [content, given.replace("_", " "), f"style left: {found.measured['style_left'].item():.1%}"]
+    return draw.grid(shown, columns=3, captions=captions)
+
+
+def dreams(net: inward.Network) -> Image.Image:
+    """A cat, and what three layers make of it."""
+    cat = _whole("chelsea", 384)
+    points = ("mixed3b", "mixed4c", "mixed4e")
+    made = [inward.dream(net, cat, at=point).made[0, 0] for point in points]
+    return draw.grid([draw.to_picture(one) for one in (cat[0], *made)], columns=2, captions=["photograph", *points])
+
+
 def depth(_: inward.Network) -> Image.Image:
     """Signals by depth, as `inward study depth --width 512` found them; its figures are kept."""
     path = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "depth.json"
@@ -199,6 +241,9 @@ FIGURES: dict[str, Callable[[inward.Network], Image.Image]] = {
         twins,
         balls,
         depth,
+        inverted,
+        styles,
+        dreams,
         atlas,
     )
 }

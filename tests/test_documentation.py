@@ -96,6 +96,12 @@ LEFT: dict[str, tuple[str, ...]] = {
         "sheet/cat/methods.png",
         "sheet/cat/integrated-gradients/manifest.json",
     ),
+    "how-to/pictures.md": (
+        "inverted/cat/row.png",
+        "inverted-two/cat/picture.png",
+        "dreams/cat/picture.png",
+        "out/dream/manifest.json",
+    ),
     "how-to/parameterizations.md": ("maco/features.6-17/picture.png", "clear/features.6-17/picture.png"),
     "how-to/real-images.md": ("real/features.6-2/picture.png", "cat/features.6-17/manifest.json"),
     "how-to/videos.md": ("filmed/features.6-17/video.gif", "film.webp", "way/features.6-17/snapshots.png"),

@@ -88,8 +88,9 @@ def activations() -> str:
     for table in json.loads((RESULTS / "activations.json").read_text(encoding="utf-8")):
         for kind in table["kinds"]:
             own = (*(kind[name] for name in ("activation", "output", "augmentation")), f"{table['eps']:g}")
-            means = (f"{kind['accuracy'][column]['mean']:.1%}" for column in columns)
-            rows.append(f"| {' | '.join((*own, *means, 'yes' if kind['masked'] else 'no'))} |")
+            known = (kind["accuracy"][column] for column in columns)
+            shares = (f"{one['mean']:.1%} ({one['low']:.0%} to {one['high']:.0%})" for one in known)
+            rows.append(f"| {' | '.join((*own, *shares, 'yes' if kind['masked'] else 'no'))} |")
     return "\n".join(rows)
 
 
