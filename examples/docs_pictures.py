@@ -26,6 +26,7 @@ from inward.cli import main as command
 from inward.columns.directions import caricature
 from inward.figures import cell
 from inward.methods.class_visualization import class_visualization
+from inward.methods.redrawing import cropped
 from inward.network.load import TWINS
 from inward.studies import depth_page
 
@@ -161,7 +162,8 @@ def styles(net: inward.Network) -> Image.Image:
     for content, given in _STYLED:
         picture, manner = _whole(content, 384), _whole(given, 384)
         found = inward.style(net, picture, style=manner, tv=0.1)
-        shown += [draw.to_picture(one[0]) for one in (picture, manner, found.made[0])]
+        beside = cropped(manner, (picture.shape[2], picture.shape[3]))
+        shown += [draw.to_picture(one[0]) for one in (picture, beside, found.made[0])]
         captions += [content, given.replace("_", " "), f"style left: {found.measured['style_left'].item():.1%}"]
     return draw.grid(shown, columns=3, captions=captions)
 
