@@ -276,7 +276,8 @@ def test_what_the_program_says_of_itself_is_on_the_pages(made):
     assert text.endswith("\nafter")
     names = re.findall(r"^## inward (.+)$", text, re.M)
     assert set(names) == {"show", "predict", "explain", "attack", "visualize", "rerun", "methods", "demo"} | {
-        *("study activations", "study depth", "study activations-table", "evaluate", "train")
+        *("invert", "texture", "style", "dream"),
+        *("study activations", "study depth", "study activations-table", "evaluate", "train"),
     }
     assert len(re.findall(r"^Usage: inward ", text, re.M)) == len(names)
     assert "--parameterization" in text

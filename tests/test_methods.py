@@ -65,7 +65,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "style": {
         "style": lambda net: images(1, net.preprocess.channels, 12, 10).to(net.dtype),
         "content_at": "second",
-        "style_at": "conv + second",
+        "style_at": "second",
         "start": "noise",
         "steps": 6,
     },
