@@ -32,6 +32,8 @@ from inward.studies import depth_page
 
 UNIT = "mixed4a/97"
 _QUALITY = 88
+# Of photographs with fine texture all over, so that a page stays light.
+_LIGHTER = {"styles": 72}
 # The units and the photographs of the tutorial.
 _ATLAS = ("mixed3b/10", "mixed3b/64", "mixed4a/97", "mixed4a/200", "mixed4d/30", "mixed4d/100")
 _PHOTOGRAPHS = (
@@ -301,7 +303,7 @@ def main(weights: str, labels: str, out: str, *names: str) -> None:
     net = inward.load("inward/inception_v1", weights=weights, labels=labels)
     for name in names or FIGURES:
         path = Path(out) / f"{name}.jpg"
-        FIGURES[name](net).save(path, quality=_QUALITY, optimize=True)
+        FIGURES[name](net).save(path, quality=_LIGHTER.get(name, _QUALITY), optimize=True)
         print(f"{path}  {path.stat().st_size // 1024} KB", flush=True)
 
 
