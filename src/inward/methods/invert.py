@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from inward.ascent import OnPass, Row
-from inward.columns.matching import Alike
+from inward.ascent import OnPass
 from inward.columns.objectives import Objective, Weighted
-from inward.columns.parameterizations import parameterization as named_parameterization
 from inward.columns.starts import NAMED, Given
 from inward.errors import CallError
 from inward.gradient import constant, trace_for
-from inward.methods.course import counted
 from inward.methods.draws import own_draws
 from inward.methods.likeness import psnr, ssim
 from inward.methods.redrawing import (
-    SETTLED,
+    Moves,
     StepName,
     Way,
+    likenesses,
     penalties,
     points_of,
     size_of,
-    step_of,
     together,
     told_points,
 )
-from inward.network.lean import lean
 from inward.network.network import Network
 from inward.network.stages import stages
 from inward.pictures import read
@@ -99,27 +93,15 @@ def invert(
     asked = _asked(net, images, at, through)
     if snapshots and len(asked) > 1:
         raise CallError("snapshots are of one picture on its way, and through=all makes several; leave out one of them")
-    if parameterization not in _RATES:
-        raise CallError(f"there is no '{parameterization}' to be moved here; write fourier or pixels")
-    pixels = parameterization == "pixels"
-    move, lr = step_of(step, lr, pixels=pixels, rates=_RATES[parameterization])
-    way = Way(on_pass, counted("steps", steps) * len(asked), snapshots, size)
+    moves = Moves.of(step, lr, parameterization, steps, _RATES)
+    way = Way(on_pass, moves.passes * len(asked), snapshots, size)
     costs = penalties(images, tv=tv, l2=l2, l6=l6)
     like = images if start in NAMED else read(start, net, size).to(images).expand_as(images)
     made, errors, histories = [], [], []
     remarks: tuple[tuple[str, ...], ...] = ((),) * len(images)
     for points in asked.values():
-        likeness = _likeness(net, images, points)
-        row = Row(
-            objective=likeness if costs is None else likeness - costs,
-            step=move,
-            passes=steps,
-            start=NAMED[start] if start in NAMED else Given(),
-            parameterization=named_parameterization(parameterization),
-            prepare=partial(lean, half=False),
-            plateau=SETTLED if step == "lbfgs" else None,
-            best=step == "lbfgs",
-        )
+        likeness = Weighted(tuple(likenesses(net, images, points)))
+        row = moves.row(likeness, costs, NAMED.get(start, Given()))
         found = together(net, row, like, seed, way.part(steps))
         made.append(found.images)
         errors.append(_errors(net, found.images, likeness))
@@ -127,8 +109,8 @@ def invert(
         remarks = tuple((*a, *b) for a, b in zip(remarks, found.remarks, strict=True))
     pictures = torch.stack(made, 1)
     told: dict[str, Any] = {"at": None if through == "all" else told_points(asked[""]), "through": through}
-    told |= {"steps": steps, "start": start if start in NAMED else str(Path(start).absolute())}
-    told |= {"parameterization": parameterization, "step": step, "lr": lr, "tv": tv, "l2": l2, "l6": l6}
+    told |= {**moves.told(), "start": start if start in NAMED else str(Path(start).absolute())}
+    told |= {"tv": tv, "l2": l2, "l6": l6}
     told |= {"snapshots": snapshots, "seed": seed}
     inputs = {} if start in NAMED else {"start": like[:1]}
     flat = pictures.flatten(0, 1)
@@ -159,19 +141,6 @@ def _asked(net: Network, images: Images, at: str | None, through: str) -> dict[s
         return {name: {name: 1.0} for name in (*stages(net), _LOGITS)}
     known = stages(net) if at is None else []
     return {"": points_of(net, known[len(known) // 2] if at is None else at, size)}
-
-
-def _likeness(net: Network, images: Images, points: Mapping[str, float]) -> Objective:
-    with torch.no_grad():
-        trace = trace_for(net, images, list(points))
-    parts = []
-    for name, weight in points.items():
-        axes = trace.layout(name).axes
-        value = trace[name].movedim(axes.index("n"), 0) if "n" in axes else trace[name]
-        if not value.flatten(1).any(1).all():
-            raise CallError(f"all features of '{name}' are 0 on an image, so that nothing is kept of it; name another")
-        parts.append((weight, Alike(name, value)))
-    return Weighted(tuple(parts))
 
 
 @torch.no_grad()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from functools import partial
+from typing import Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -14,12 +15,17 @@ from torch.nn import functional as F
 from inward.ascent import Ascent, OnPass, Pass, Row, ascend
 from inward.columns.goals import Plateau
 from inward.columns.lbfgs import lbfgs
+from inward.columns.matching import Alike
 from inward.columns.objectives import Objective
+from inward.columns.parameterizations import parameterization
 from inward.columns.penalties import L2, L6, TotalVariation
-from inward.columns.steps import Step, adam
+from inward.columns.starts import Given, Start
+from inward.columns.steps import adam
 from inward.errors import CallError
-from inward.gradient import keys_of, whole
+from inward.gradient import keys_of, trace_for, whole
+from inward.methods.course import counted
 from inward.methods.recipe import terms_of
+from inward.network.lean import lean
 from inward.network.network import Network
 from inward.network.room import images_at_once
 from inward.types import Images, Scores, Size
@@ -28,7 +34,8 @@ StepName: TypeAlias = Literal["lbfgs", "adam"]
 # Pairs that L-BFGS keeps; at 2048 x 2048 pixels they are 1 GB.
 MEMORY = 10
 # L-BFGS is at its end where ten passes did no better than the ten before.
-SETTLED = Plateau(window=10, tolerance=0.0)
+_SETTLED = Plateau(window=10, tolerance=0.0)
+_GIVEN = Given()
 
 
 def size_of(images: Images) -> Size:
@@ -42,6 +49,12 @@ def resized(images: Images, size: Size) -> Float[Tensor, "n c tall wide"]:
         return images
     found = F.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)
     return found.clamp(0, 1)
+
+
+def scaled(images: Images, factor: float) -> Float[Tensor, "n c tall wide"]:
+    """:func:`resized` by a factor."""
+    height, width = size_of(images)
+    return resized(images, (max(1, round(height * factor)), max(1, round(width * factor))))
 
 
 def cropped(images: Images, size: Size) -> Float[Tensor, "n c tall wide"]:
@@ -124,19 +137,78 @@ def penalties(images: Images, **weights: float) -> Objective | None:
     return total
 
 
-def step_of(name: StepName, lr: float | None, *, pixels: bool, rates: tuple[float, float]) -> tuple[Step, float]:
-    """The step of a name and its rate; ``rates`` are those of L-BFGS and of Adam where none is given.
+@dataclass(frozen=True)
+class Moves:
+    """How pictures are moved, whatever is asked of them.
 
-    Raises CallError for another name, or a rate that is not above 0.
+    Attributes:
+        step: lbfgs or adam.
+        lr: the first step of the one, the rate of the other.
+        parameterization: what is moved, by its name.
+        passes: of each ascent.
     """
-    if name not in ("lbfgs", "adam"):
-        raise CallError(f"there is no step '{name}'; write lbfgs or adam")
-    lr = rates[name == "adam"] if lr is None else lr
-    if not 0 < lr < float("inf"):
-        raise CallError(f"lr is a number above 0, not {lr:g}")
-    if name == "adam":
-        return adam(lr), lr
-    return lbfgs(lr, memory=MEMORY, bounds=(0.0, 1.0) if pixels else None), lr
+
+    step: StepName
+    lr: float
+    parameterization: str
+    passes: int
+
+    @classmethod
+    def of(
+        cls,
+        step: StepName,
+        lr: float | None,
+        parameterization: str,
+        passes: int,
+        rates: Mapping[str, tuple[float, float]],
+    ) -> Moves:
+        """With the rate of a method where none is given: by parameterization, that of L-BFGS and that of Adam.
+
+        Raises CallError for a word that there is none of, a rate that is not above 0, or no passes.
+        """
+        if parameterization not in rates:
+            raise CallError(f"there is no '{parameterization}' to be moved here; write {' or '.join(rates)}")
+        if step not in ("lbfgs", "adam"):
+            raise CallError(f"there is no step '{step}'; write lbfgs or adam")
+        lr = rates[parameterization][step == "adam"] if lr is None else lr
+        if not 0 < lr < float("inf"):
+            raise CallError(f"lr is a number above 0, not {lr:g}")
+        return cls(step, lr, parameterization, counted("steps", passes))
+
+    def row(self, objective: Objective, costs: Objective | None, start: Start = _GIVEN) -> Row:
+        """The row of an ascent of an objective less its penalties."""
+        moved = parameterization(self.parameterization)
+        quasi_newton = lbfgs(self.lr, memory=MEMORY, bounds=(0.0, 1.0) if moved.pixels else None)
+        return Row(
+            objective=objective if costs is None else objective - costs,
+            step=quasi_newton if self.step == "lbfgs" else adam(self.lr),
+            passes=self.passes,
+            start=start,
+            parameterization=moved,
+            prepare=partial(lean, half=False),
+            plateau=_SETTLED if self.step == "lbfgs" else None,
+            best=self.step == "lbfgs",
+        )
+
+    def told(self) -> dict[str, Any]:
+        """As manifests have it."""
+        return {"steps": self.passes, "parameterization": self.parameterization, "step": self.step, "lr": self.lr}
+
+
+@torch.no_grad()
+def likenesses(net: Network, images: Images, points: Mapping[str, float]) -> list[tuple[float, Alike]]:
+    """The features of images at points, to be met, with the weights of these.
+
+    Raises CallError where an image has no features at a point.
+    """
+    trace, found = trace_for(net, images, list(points)), []
+    for name, weight in points.items():
+        axes = trace.layout(name).axes
+        value = trace[name].movedim(axes.index("n"), 0) if "n" in axes else trace[name]
+        if not value.flatten(1).any(1).all():
+            raise CallError(f"all features of '{name}' are 0 on an image: nothing is kept of it; name another")
+        found.append((weight, Alike(name, value)))
+    return found
 
 
 @dataclass

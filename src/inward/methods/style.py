@@ -16,26 +16,24 @@ from torch import Tensor
 from inward.ascent import OnPass, Row
 from inward.columns.matching import Alike
 from inward.columns.objectives import Objective
-from inward.columns.parameterizations import parameterization as named_parameterization
 from inward.columns.starts import Noise
-from inward.columns.steps import Step
 from inward.errors import CallError
 from inward.gradient import constant, trace_for
-from inward.methods.course import counted
 from inward.methods.draws import own_draws
 from inward.methods.palette import luminance, luminance_alike, recolored
 from inward.methods.redrawing import (
-    SETTLED,
+    Moves,
     StepName,
     Way,
     cropped,
     grown,
+    likenesses,
     penalties,
     points_of,
     resized,
+    scaled,
     scales_of,
     size_of,
-    step_of,
     told_points,
 )
 from inward.methods.textures import (
@@ -49,7 +47,6 @@ from inward.methods.textures import (
     terms,
     weighted,
 )
-from inward.network.lean import lean
 from inward.network.network import Network
 from inward.network.stages import stages
 from inward.pictures import read_whole
@@ -147,11 +144,9 @@ def style(
     met = points_of(net, fine_stages(net) if style_at is None else style_at, size)
     check_points(net, met, size)
     samples, told_styles, notes = _samples(net, content, style, shares, regions, style_scale, colors, size_of(images))
-    if parameterization not in _RATES:
-        raise CallError(f"there is no '{parameterization}' to be moved here; write pixels or fourier")
-    move, lr = step_of(step, lr, pixels=parameterization == "pixels", rates=_RATES[parameterization])
+    moves = Moves.of(step, lr, parameterization, steps, _RATES)
     sizes = scales_of(size, scales)
-    way = Way(on_pass, counted("steps", steps) * len(sizes), snapshots, size)
+    way = Way(on_pass, moves.passes * len(sizes), snapshots, size)
     seen = content if colors == "style" else luminance(content).expand_as(content)
     job = _Job(
         net=net,
@@ -163,10 +158,7 @@ def style(
         loss=loss,
         tv=tv,
         seed=seed,
-        step=move,
-        steps=steps,
-        parameterization=parameterization,
-        best=step == "lbfgs",
+        moves=moves,
     )
     first = _start(net, seen, start, sizes[0], seed)
     balance: list[Balanced] = []
@@ -176,9 +168,8 @@ def style(
     told: dict[str, Any] = {"style": told_styles, "content_at": told_points(kept), "style_at": told_points(met)}
     told |= {"content_weight": content_weight, "style_weight": style_weight, "shares": [s.share for s in samples]}
     told |= {"regions": _told(regions), "style_scale": style_scale, "size": list(size), "scales": len(sizes)}
-    told |= {"steps": steps, "start": start if start in _STARTS else str(Path(start).absolute()), "colors": colors}
-    told |= {"loss": loss, "parameterization": parameterization, "step": step, "lr": lr, "tv": tv}
-    told |= {"snapshots": snapshots, "seed": seed}
+    told |= {**moves.told(), "start": start if start in _STARTS else str(Path(start).absolute()), "colors": colors}
+    told |= {"loss": loss, "tv": tv, "snapshots": snapshots, "seed": seed}
     inputs = {f"style {k + 1}": one.pictures for k, one in enumerate(samples)}
     inputs |= {f"region {k + 1}": one.region for k, one in enumerate(samples) if one.region is not None}
     inputs |= {} if start in _STARTS else {"start": first}
@@ -255,9 +246,7 @@ def _picture(net: Network, given: str | Tensor, content: Images, scale: float) -
     net.preprocess.check(picture)
     if len(picture) != 1:
         raise CallError(f"a style is one picture (1, C, H, W), not {len(picture)}; give several as a list")
-    factor = scale * max(size_of(content)) / max(size_of(picture))
-    height, width = size_of(picture)
-    return resized(picture, (max(1, round(height * factor)), max(1, round(width * factor))))
+    return scaled(picture, scale * max(size_of(content)) / max(size_of(picture)))
 
 
 def _region(given: str | Tensor, content: Images, net: Network, shape: Size) -> Tensor:
@@ -309,10 +298,7 @@ class _Job:
     loss: LossName
     tv: float
     seed: int
-    step: Step
-    steps: int
-    parameterization: str
-    best: bool
+    moves: Moves
 
     def row(self, balance: list[Balanced], start: Images) -> Row:
         """The row for these pictures; all sizes have the weights of the first, which ``balance`` keeps."""
@@ -322,16 +308,7 @@ class _Job:
             balance.append(Balanced(tuple(found), torch.stack(at_start(self.net, start, found))))
         parts: list[tuple[float, Objective]] = [(self.weights[0] * w, part) for w, part in self._content(size)]
         parts.append((self.weights[1], Balanced(tuple(found), balance[0].starts)))
-        objective, costs = weighted(parts), penalties(start, tv=self.tv)
-        return Row(
-            objective=objective if costs is None else objective - costs,
-            step=self.step,
-            passes=self.steps,
-            parameterization=named_parameterization(self.parameterization),
-            prepare=partial(lean, half=False),
-            plateau=SETTLED if self.best else None,
-            best=self.best,
-        )
+        return self.moves.row(weighted(parts), penalties(start, tv=self.tv))
 
     @torch.no_grad()
     def losses(self, made: Images, balance: Balanced) -> tuple[Tensor, Tensor]:
@@ -343,26 +320,13 @@ class _Job:
         losses = torch.stack(at_start(self.net, made, self._terms(size_of(made)))).double().cpu()
         return torch.as_tensor(content), (balance.weights() * losses).sum(0)
 
-    @torch.no_grad()
     def _content(self, size: Size) -> list[tuple[float, Alike]]:
-        trace = trace_for(self.net, resized(self.content, size), list(self.kept))
-        found = []
-        for name, weight in self.kept.items():
-            axes = trace.layout(name).axes
-            value = trace[name].movedim(axes.index("n"), 0) if "n" in axes else trace[name]
-            if not value.flatten(1).any(1).all():
-                raise CallError(f"all features of '{name}' are 0 on an image: nothing is kept of it; name another")
-            found.append((weight, Alike(name, value)))
-        return found
+        return likenesses(self.net, resized(self.content, size), self.kept)
 
     def _terms(self, size: Size) -> list[Term]:
         share = max(size) / max(size_of(self.content))
-        given = [Sample(self._scaled(one.pictures, share), one.share, self._masked(one, size)) for one in self.samples]
+        given = [Sample(scaled(one.pictures, share), one.share, self._masked(one, size)) for one in self.samples]
         return terms(self.net, given, self.met, size, loss=self.loss, seed=self.seed)
-
-    def _scaled(self, picture: Images, share: float) -> Other:
-        height, width = size_of(picture)
-        return resized(picture, (max(1, round(height * share)), max(1, round(width * share))))
 
     def _masked(self, sample: Sample, size: Size) -> Tensor | None:
         return None if sample.region is None else resized(sample.region[:, None], size)[:, 0]

@@ -13,31 +13,26 @@ import torch
 from torch import Tensor
 
 from inward.ascent import OnPass, Row
-from inward.columns.objectives import Objective
-from inward.columns.parameterizations import parameterization as named_parameterization
 from inward.columns.starts import Noise
-from inward.columns.steps import Step
 from inward.errors import CallError
 from inward.gradient import constant
-from inward.methods.course import counted
 from inward.methods.draws import own_draws
 from inward.methods.redrawing import (
-    SETTLED,
+    Moves,
     StepName,
     Way,
     grown,
     penalties,
     points_of,
     resized,
+    scaled,
     scales_of,
     size_of,
-    step_of,
     told_points,
     wrapped,
 )
 from inward.methods.textures import Balanced, LossName, Sample, Term, at_start, check_points, fine_stages, terms
 from inward.network.circular import circular
-from inward.network.lean import lean
 from inward.network.network import Network
 from inward.network.receptive import receptive_fields
 from inward.results import Redrawn
@@ -107,13 +102,11 @@ def texture(
     asked = _asked(net, at, through, size)
     if snapshots and len(asked) > 1:
         raise CallError("snapshots are of one picture on its way, and through=all makes several; leave out one of them")
-    if parameterization not in _RATES:
-        raise CallError(f"there is no '{parameterization}' to be moved here; write pixels or fourier")
-    move, lr = step_of(step, lr, pixels=parameterization == "pixels", rates=_RATES[parameterization])
+    moves = Moves.of(step, lr, parameterization, steps, _RATES)
     sizes = _sizes(net, images, size, scales, next(reversed(asked.values())), tile=tile)
-    way = Way(on_pass, counted("steps", steps) * len(sizes) * len(asked), snapshots, size)
+    way = Way(on_pass, moves.passes * len(sizes) * len(asked), snapshots, size)
     looked = net.edit(circular) if tile else net
-    job = _Job(looked, net, images, max(size), loss, tv, seed, move, steps, parameterization, best=step == "lbfgs")
+    job = _Job(looked, net, images, max(size), loss, tv, seed, moves)
     made, history, left, weights, remarks = [], [], [], [], ((),) * len(images)
     for points in asked.values():
         balance: list[Balanced] = []
@@ -134,9 +127,8 @@ def texture(
         remarks = tuple((*a, *b) for a, b in zip(remarks, found.remarks, strict=True))
     pictures = torch.stack(made, 1)
     told: dict[str, Any] = {"at": told_points(list(asked.values())[-1]), "through": through}
-    told |= {"size": list(size), "steps": steps, "scales": len(sizes), "loss": loss, "tile": tile}
-    told |= {"parameterization": parameterization, "step": step, "lr": lr, "tv": tv, "snapshots": snapshots}
-    told |= {"seed": seed}
+    told |= {**moves.told(), "size": list(size), "scales": len(sizes), "loss": loss, "tile": tile}
+    told |= {"tv": tv, "snapshots": snapshots, "seed": seed}
     return Redrawn(
         net,
         record(net, "texture", told, {"images": images}, started),
@@ -200,27 +192,14 @@ class _Job:
     loss: LossName
     tv: float
     seed: int
-    step: Step
-    steps: int
-    parameterization: str
-    best: bool
+    moves: Moves
 
     def row(self, points: Mapping[str, float], balance: list[Balanced], start: Images) -> Row:
         """The row for these pictures; all sizes have the weights of the first, which ``balance`` keeps."""
         found = self._terms(points, size_of(start))
         if not balance:
             balance.append(Balanced(tuple(found), torch.stack(at_start(self.net, start, found))))
-        alike: Objective = Balanced(tuple(found), balance[0].starts)
-        costs = penalties(start, tv=self.tv)
-        return Row(
-            objective=alike if costs is None else alike - costs,
-            step=self.step,
-            passes=self.steps,
-            parameterization=named_parameterization(self.parameterization),
-            prepare=partial(lean, half=False),
-            plateau=SETTLED if self.best else None,
-            best=self.best,
-        )
+        return self.moves.row(Balanced(tuple(found), balance[0].starts), penalties(start, tv=self.tv))
 
     def left(self, points: Mapping[str, float], made: Images, balance: Balanced) -> Tensor:
         """The loss of the pictures as a share of what it was at the start, (N,)."""
@@ -230,9 +209,7 @@ class _Job:
 
     def _terms(self, points: Mapping[str, float], size: Size) -> list[Term]:
         # Of what is given as much is seen as of what is made: the same share of its size.
-        height, width = size_of(self.images)
-        share = max(size) / self.whole
-        given = resized(self.images, (max(1, round(height * share)), max(1, round(width * share))))
+        given = scaled(self.images, max(size) / self.whole)
         return terms(self.plain, [Sample(given)], points, size, loss=self.loss, seed=self.seed)
 
 
