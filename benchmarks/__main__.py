@@ -38,10 +38,10 @@ def main() -> None:
 
 
 def _save(found: list[Ratio]) -> None:
-    """Replaces the figures of the contests that were run, in the order of all."""
-    held = {told["name"]: told for told in json.loads(RESULTS.read_text(encoding="utf-8"))} if RESULTS.is_file() else {}
-    held |= {ratio.name: ratio.as_json() for ratio in found}
-    kept = [held[contest.name] for contest in CONTESTS if contest.name in held]
+    """Replaces the figures of the contests that were run on this device, in the order of all."""
+    told = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
+    held = {(one["name"], one.get("device", "cpu")): one for one in [*told, *(ratio.as_json() for ratio in found)]}
+    kept = [one for contest in CONTESTS for (name, _), one in held.items() if name == contest.name]
     RESULTS.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 

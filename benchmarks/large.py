@@ -4,7 +4,7 @@
 
 Each in a process of its own, Inception v1. The style makes twelve passes, so that L-BFGS has all of its ten pairs; the
 dream one step of its last octave. ``time`` is a pass of a style at 512 and at 1024 pixels. ``--save`` writes
-benchmarks/results/large.json.
+benchmarks/results/large.json, by device. On a GPU the peak is of its memory.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 import inward
+from benchmarks.measure import device_name
 from inward.draw.saving import write_whole
 
 RESULTS = Path(__file__).with_name("results") / "large.json"
@@ -33,6 +34,8 @@ def _noise(*size: int) -> Tensor:
 
 
 def _peak() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / GIB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 
@@ -83,14 +86,15 @@ def main() -> None:
         return
     asked = given.what or ["style", "dream", "time"]
     names = [n for one in asked for n in (["style-512", "style-1024"] if one == "time" else [one])]
-    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    found = known.setdefault(device_name(), {})
     for name in names:
         call = [sys.executable, "-m", "benchmarks.large", given.weights, "--child", name]
         done = subprocess.run(call, capture_output=True, text=True, check=True)  # noqa: S603
         found[name] = json.loads(done.stdout.splitlines()[-1]) | {"threads": torch.get_num_threads()}
         print(name, found[name], flush=True)
         if given.save:
-            write_whole((json.dumps(found, indent=1) + "\n").encode(), RESULTS)
+            write_whole((json.dumps(known, indent=1) + "\n").encode(), RESULTS)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ class Contest:
     peer_pictures: int = 1
     # The multiply-adds of a picture of ours, where the share of the machine's peak is asked.
     work: Callable[[], int] | None = None
+    # Whether both sides compute on a GPU where there is one.
+    on_gpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Ratio:
     threads: int
     # Of the matrix products that the machine was measured to do in this time, how much ours did.
     share_of_peak: float | None = None
+    device: str = "cpu"
 
     def as_json(self) -> dict[str, float | int | str]:
         """Plain data."""
@@ -71,7 +74,13 @@ def run(contest: Contest, rounds: int) -> Ratio:
         rounds=rounds,
         threads=torch.get_num_threads(),
         share_of_peak=None if contest.work is None else _share(contest.work(), [own for own, _ in pairs]),
+        device=device_name() if contest.on_gpu else "cpu",
     )
+
+
+def device_name() -> str:
+    """Of the GPU; cpu where there is none."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def _share(work: int, seconds: list[float]) -> float:

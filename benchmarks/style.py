@@ -1,11 +1,13 @@
-"""Contests of style transfer at 512 pixels with a loop written from the paper, as tutorials have it.
+"""Contests of style transfer at 512 pixels: with a loop written from the paper, as tutorials have it, and pystiche.
 
-The loop hooks the layers of the module, runs all of it at every pass, and moves pixels by PyTorch's L-BFGS; both sides
-make as many passes, from the content, on the same layers and with the same losses.
+The loop hooks the layers of the module, runs all of it at every pass, and moves pixels by PyTorch's L-BFGS; pystiche
+1.0.1 does the same through its encoders. All sides make as many passes, from the content, on the same layers and with
+the same losses.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
 import torch
@@ -17,9 +19,12 @@ from benchmarks.measure import Contest
 from benchmarks.visualization import Sides
 from inward import Network, style
 from inward.nets.inception_v1 import inception_v1
+from inward.network.devices import pick_device
 from inward.network.load import import_torchvision
 
-_SIZE, _PASSES = 512, 6
+_SIZE, _PASSES = 512, 20
+# Of VGG, all that pystiche asks for while it is imported.
+_VGGS = tuple(f"vgg{depth}{kind}" for depth in (11, 13, 16, 19) for kind in ("", "_bn"))
 
 
 class _Gatys:
@@ -72,12 +77,13 @@ class _Gatys:
 def _photograph(name: str) -> Tensor:
     picture = Image.fromarray(getattr(data, name)()).convert("RGB").resize((_SIZE, _SIZE))
     shown = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    return shown.view(1, _SIZE, _SIZE, 3).permute(0, 3, 1, 2).contiguous().float() / 255
+    found = shown.view(1, _SIZE, _SIZE, 3).permute(0, 3, 1, 2).contiguous().float() / 255
+    return found.to(pick_device("auto"))
 
 
 def _transfer(make: Callable[[], nn.Module], content_at: str, style_at: Sequence[str]) -> Sides:
     torch.manual_seed(0)
-    module = make().eval().requires_grad_(False)
+    module = make().eval().requires_grad_(False).to(pick_device("auto"))
     net = Network.of(module, size=_SIZE)
     content, given = _photograph("astronaut"), _photograph("immunohistochemistry")
     loop = _Gatys(module, content_at, style_at)
@@ -87,9 +93,41 @@ def _transfer(make: Callable[[], nn.Module], content_at: str, style_at: Sequence
         return style(net, content, style=given, content_at=content_at, style_at=points, steps=_PASSES, scales=1).made
 
     def theirs() -> Tensor:
-        return loop.run(content, given, _PASSES)
+        return loop.run(content, given, _PASSES).cpu()
 
     return ours, theirs
+
+
+def _pystiche(passes: int) -> Callable[[Tensor, Tensor, nn.Module], Tensor]:
+    """Its loop on the layers of SqueezeNet. It asks torchvision for tables that are no longer there: they are empty."""
+    import_torchvision()
+    for name, archives in (("alexnet", ("alexnet",)), ("vgg", _VGGS)):
+        sys.modules[f"torchvision.models.{name}"].model_urls = {k: f"/{k}.pth" for k in archives}  # type: ignore[attr-defined]
+    from pystiche import enc, loss, optim  # type: ignore[import-not-found]
+
+    def run(content: Tensor, given: Tensor, features: nn.Module) -> Tensor:
+        layers = enc.MultiLayerEncoder(list(features.named_children()))
+        kept = loss.FeatureReconstructionLoss(layers.extract_encoder("7"))
+        met = loss.MultiLayerEncodingLoss(
+            layers,
+            [name.rpartition(".")[2] for name in _SQUEEZED],
+            lambda encoder, weight: loss.GramLoss(encoder, score_weight=weight),
+            score_weight=1e3,
+        )
+        both = loss.PerceptualLoss(kept, met)
+        both.set_content_image(content)
+        both.set_style_image(given)
+        return optim.image_optimization(content.clone(), both, num_steps=passes, quiet=True).clamp(0, 1)
+
+    return run
+
+
+def _beside_pystiche() -> Sides:
+    ours, _ = _transfer(_squeezenet, "features.7", _SQUEEZED)
+    torch.manual_seed(0)
+    features = _squeezenet().eval().requires_grad_(False).to(pick_device("auto")).features
+    content, given, run = _photograph("astronaut"), _photograph("immunohistochemistry"), _pystiche(_PASSES)
+    return ours, lambda: run(content, given, features).cpu()  # type: ignore[arg-type]
 
 
 def _squeezenet() -> nn.Module:
@@ -102,16 +140,26 @@ _HAND = "the loop of the paper: hooks, the whole network, torch.optim.LBFGS"
 CONTESTS: list[Contest] = [
     Contest(
         "style-transfer",
-        "a style on 512 x 512 pixels, SqueezeNet, L-BFGS, six passes with their targets",
+        "a style on 512 x 512 pixels, SqueezeNet, L-BFGS, 20 passes with their targets",
         "style, channels last, cut after the last layer that is needed",
         _HAND,
         lambda: _transfer(_squeezenet, "features.7", _SQUEEZED),
+        on_gpu=True,
     ),
     Contest(
         "style-transfer-inception",
-        "a style on 512 x 512 pixels, Inception v1, L-BFGS, six passes with their targets",
+        "a style on 512 x 512 pixels, Inception v1, L-BFGS, 20 passes with their targets",
         "style, channels last, cut after the last layer that is needed",
         _HAND,
         lambda: _transfer(inception_v1, "mixed3b", _MIXED),
+        on_gpu=True,
+    ),
+    Contest(
+        "style-transfer-pystiche",
+        "a style on 512 x 512 pixels, SqueezeNet, L-BFGS, 20 passes with their targets",
+        "style, channels last, cut after the last layer that is needed",
+        "pystiche 1.0.1: encoders of all layers, torch.optim.LBFGS",
+        _beside_pystiche,
+        on_gpu=True,
     ),
 ]

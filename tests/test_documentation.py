@@ -290,7 +290,7 @@ def test_times_are_those_of_the_benchmarks(made, tmp_path, monkeypatch):
         '"share_of_peak": 0.444}]'
     )
     monkeypatch.setattr(made, "RESULTS", tmp_path)
-    assert made.ratios().splitlines()[2] == "| a b | 125 ms | 400 ms | 3.21 (3.10 to 3.30) | 2 | 44% |"
+    assert made.ratios().splitlines()[2] == "| a b | 125 ms | 400 ms | 3.21 (3.10 to 3.30) | cpu, 2 | 44% |"
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,7 @@ def test_penalties_make_less_of_what_they_weigh(twin: Network, penalty: str) -> 
         "l2": lambda z: (z - 0.5).square().mean(),
         "l6": lambda z: (2 * z - 1).pow(6).mean(),
     }
-    free, held = (invert(twin, x, at=at, steps=30, **{penalty: weight}) for weight in (0.0, 5.0))
+    free, held = (invert(twin, x, at=at, steps=30, **{penalty: weight}) for weight in (0.0, 20.0))
     assert of[penalty](held.made) < 0.8 * of[penalty](free.made)
 
 

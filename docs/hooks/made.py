@@ -57,14 +57,15 @@ def methods() -> str:
 
 def ratios() -> str:
     """How fast, measured by ``python -m benchmarks``."""
-    heads = ("work", "inward", "beside it", "times as fast (quartiles)", "threads", "of peak")
+    heads = ("work", "inward", "beside it", "times as fast (quartiles)", "device, threads", "of peak")
     rows = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for row in json.loads((RESULTS / "ratios.json").read_text(encoding="utf-8")):
         share = row.get("share_of_peak")
         spread = f"{row['median']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+        where = f"{row.get('device', 'cpu')}, {row.get('threads', '')}"
         rows.append(
             f"| {row['name'].replace('-', ' ')} | {row['ours_s'] * 1000:.0f} ms | {row['peer_s'] * 1000:.0f} ms "
-            f"| {spread} | {row.get('threads', '')} | {'' if share is None else f'{share:.0%}'} |"
+            f"| {spread} | {where} | {'' if share is None else f'{share:.0%}'} |"
         )
     return "\n".join(rows)
 

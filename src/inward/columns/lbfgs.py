@@ -113,11 +113,12 @@ class _LBFGS(Own):
         state["d"] = torch.where(column, found, state["d"]) if "d" in state else found
         # Without curvature the length of a gradient means nothing.
         plain = (state["gamma"] == 0) | rising
-        size = free.double().square().mean(1).sqrt()
-        first = torch.where(size > 0, self._lr / torch.where(size > 0, size, 1), 0)
-        first = torch.where(lost, first * 0.5**_PATIENCE, first)
-        t = state.get("t", torch.ones_like(loss))
-        state["t"] = torch.where(fresh & plain, first, torch.where(fresh, 1.0, t))
+        state["t"] = torch.where(fresh, 1.0, state.get("t", torch.ones_like(loss)))
+        if (fresh & plain).any():
+            size = free.double().square().mean(1).sqrt()
+            first = torch.where(size > 0, self._lr / torch.where(size > 0, size, 1), 0)
+            first = torch.where(lost, first * 0.5**_PATIENCE, first)
+            state["t"] = torch.where(fresh & plain, first, state["t"])
         state["slope"] = torch.where(fresh, _dot(state["d"], free), state.get("slope", loss))
 
     def _free(self, state: dict[str, Any]) -> Tensor:
@@ -135,11 +136,11 @@ class _LBFGS(Own):
         q, shares = free.clone(), {}
         for slot in slots:
             shares[slot] = state[f"rho{slot}"] * _dot(state[f"s{slot}"], q)
-            q.sub_(shares[slot].to(q)[:, None] * state[f"y{slot}"])
+            q.addcmul_(state[f"y{slot}"], shares[slot].to(q)[:, None], value=-1)
         q.mul_(torch.where(state["gamma"] > 0, state["gamma"], 1).to(q)[:, None])
         for slot in reversed(slots):
             back = state[f"rho{slot}"] * _dot(state[f"y{slot}"], q)
-            q.add_((shares[slot] - back).to(q)[:, None] * state[f"s{slot}"])
+            q.addcmul_(state[f"s{slot}"], (shares[slot] - back).to(q)[:, None])
         # What is held stays.
         return torch.where(free == 0, 0, -q)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,10 +21,27 @@ def gram(features: Float[Tensor, "n k ..."], mask: Float[Tensor, "m h w"] | None
     """``G_ij = mean over positions of f_i f_j``, of (N, K, ...); with a mask (N or 1, H, W) the weighted mean."""
     flat = wide(features).flatten(2)
     if mask is None:
-        return flat @ flat.transpose(1, 2) / flat.shape[2]
+        return _Squared.apply(flat) / flat.shape[2]
     weights = mask.to(flat).flatten(1)[:, None]
     total = weights.sum(2, keepdim=True)
-    return (flat * weights) @ flat.transpose(1, 2) / torch.where(total > 0, total, 1)
+    return _Squared.apply(flat * weights.sqrt()) / torch.where(total > 0, total, 1)
+
+
+class _Squared(torch.autograd.Function):
+    """``F F^T`` of (N, K, M), whose gradient is one product, in F's order in memory; PyTorch takes two, in another."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor) -> Tensor:
+        ctx.save_for_backward(flat)
+        return flat @ flat.transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (flat,), (grad,) = ctx.saved_tensors, grads
+        both = grad + grad.transpose(1, 2)
+        if flat.stride(1) == 1:
+            return (flat.transpose(1, 2) @ both).transpose(1, 2)
+        return both @ flat
 
 
 def on_grid(mask: Float[Tensor, "m h w"], grid: Size) -> Float[Tensor, "m y x"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -40,13 +40,14 @@ from inward.methods.textures import (
     Balanced,
     LossName,
     Sample,
+    Scale,
     Term,
-    at_start,
     check_points,
     fine_stages,
     terms,
     weighted,
 )
+from inward.network.lean import lean
 from inward.network.network import Network
 from inward.network.stages import stages
 from inward.pictures import read_whole
@@ -161,9 +162,8 @@ def style(
         moves=moves,
     )
     first = _start(net, seen, start, sizes[0], seed)
-    balance: list[Balanced] = []
     shown = partial(recolored, content=content) if colors == "content" else _same
-    found = grown(net, first, sizes, partial(job.row, balance), way, seed=seed, shown=shown)
+    found = grown(net, first, sizes, job.row, way, seed=seed, shown=shown)
     made = shown(found.images)
     told: dict[str, Any] = {"style": told_styles, "content_at": told_points(kept), "style_at": told_points(met)}
     told |= {"content_weight": content_weight, "style_weight": style_weight, "shares": [s.share for s in samples]}
@@ -173,7 +173,7 @@ def style(
     inputs = {f"style {k + 1}": one.pictures for k, one in enumerate(samples)}
     inputs |= {f"region {k + 1}": one.region for k, one in enumerate(samples) if one.region is not None}
     inputs |= {} if start in _STARTS else {"start": first}
-    content_left, style_left = job.losses(found.images, balance[0])
+    content_left, style_left = job.losses(found.images)
     return Redrawn(
         net,
         record(net, "style", told, {"images": images, **inputs}, started, notes),
@@ -182,7 +182,7 @@ def style(
         names=("style",),
         snapshots=way.pictures(made),
         measured={"content": content_left[:, None], "style_left": style_left[:, None]},
-        weights=_by_point(balance[0], len(samples)),
+        weights=_by_point(job.scale.last, len(samples)),
         history=found.scores[:, :, None],
         remarks=found.remarks,
     )
@@ -285,9 +285,9 @@ def _start(net: Network, content: Images, start: str, size: Size, seed: int) -> 
     return cropped(read_whole(start, net).to(content), size).expand(len(content), -1, -1, -1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Job:
-    """What the ascents of all sizes have in common."""
+    """What the ascents of all sizes have in common, and the targets of the last."""
 
     net: Network
     content: Images
@@ -299,34 +299,30 @@ class _Job:
     tv: float
     seed: int
     moves: Moves
+    likeness: list[tuple[float, Alike]] = field(default_factory=list)
+    scale: Scale = field(default_factory=Scale)
 
-    def row(self, balance: list[Balanced], start: Images) -> Row:
-        """The row for these pictures; all sizes have the weights of the first, which ``balance`` keeps."""
+    def row(self, start: Images) -> Row:
+        """The row for these pictures."""
         size = size_of(start)
-        found = self._terms(size)
-        if not balance:
-            balance.append(Balanced(tuple(found), torch.stack(at_start(self.net, start, found))))
-        parts: list[tuple[float, Objective]] = [(self.weights[0] * w, part) for w, part in self._content(size)]
-        parts.append((self.weights[1], Balanced(tuple(found), balance[0].starts)))
+        fast = lean(self.net, size, half=False)
+        self.likeness = likenesses(fast, resized(self.content, size), self.kept)
+        parts: list[tuple[float, Objective]] = [(self.weights[0] * w, part) for w, part in self.likeness]
+        parts.append((self.weights[1], self.scale.of(fast, start, self._terms(fast, size))))
         return self.moves.row(weighted(parts), penalties(start, tv=self.tv))
 
     @torch.no_grad()
-    def losses(self, made: Images, balance: Balanced) -> tuple[Tensor, Tensor]:
+    def losses(self, made: Images) -> tuple[Tensor, Tensor]:
         """The distance of the features as a share of their energy, and the style's loss by what it was: (N,) each."""
-        parts = self._content(size_of(made))
-        trace = trace_for(self.net, made, list(self.kept))
-        total = sum(weight for weight, _ in parts)
-        content = sum(-weight / total * part(trace).double().cpu() for weight, part in parts)
-        losses = torch.stack(at_start(self.net, made, self._terms(size_of(made)))).double().cpu()
-        return torch.as_tensor(content), (balance.weights() * losses).sum(0)
+        trace = trace_for(self.net, made, list(dict.fromkeys([*self.kept, *self.met])))
+        total = sum(weight for weight, _ in self.likeness)
+        content = sum(-weight / total * part(trace).double().cpu() for weight, part in self.likeness)
+        return torch.as_tensor(content), self.scale.left(trace)
 
-    def _content(self, size: Size) -> list[tuple[float, Alike]]:
-        return likenesses(self.net, resized(self.content, size), self.kept)
-
-    def _terms(self, size: Size) -> list[Term]:
+    def _terms(self, fast: Network, size: Size) -> list[Term]:
         share = max(size) / max(size_of(self.content))
         given = [Sample(scaled(one.pictures, share), one.share, self._masked(one, size)) for one in self.samples]
-        return terms(self.net, given, self.met, size, loss=self.loss, seed=self.seed)
+        return terms(fast, given, self.met, size, loss=self.loss, seed=self.seed)
 
     def _masked(self, sample: Sample, size: Size) -> Tensor | None:
         return None if sample.region is None else resized(sample.region[:, None], size)[:, 0]

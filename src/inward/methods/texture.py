@@ -15,7 +15,7 @@ from torch import Tensor
 from inward.ascent import OnPass, Row
 from inward.columns.starts import Noise
 from inward.errors import CallError
-from inward.gradient import constant
+from inward.gradient import constant, trace_for
 from inward.methods.draws import own_draws
 from inward.methods.redrawing import (
     Moves,
@@ -31,7 +31,7 @@ from inward.methods.redrawing import (
     told_points,
     wrapped,
 )
-from inward.methods.textures import Balanced, LossName, Sample, Term, at_start, check_points, fine_stages, terms
+from inward.methods.textures import LossName, Sample, Scale, Term, check_points, fine_stages, terms
 from inward.network.circular import circular
 from inward.network.network import Network
 from inward.network.receptive import receptive_fields
@@ -109,21 +109,21 @@ def texture(
     job = _Job(looked, net, images, max(size), loss, tv, seed, moves)
     made, history, left, weights, remarks = [], [], [], [], ((),) * len(images)
     for points in asked.values():
-        balance: list[Balanced] = []
+        scale = Scale()
         first = _START(images.new_zeros(len(images), images.shape[1], *sizes[0]), [seed] * len(images))
         found = grown(
             looked,
             first,
             sizes,
-            partial(job.row, points, balance),
+            partial(job.row, points, scale),
             way,
             seed=seed,
             enlarged=wrapped if tile else resized,
         )
         made.append(found.images)
         history.append(found.scores)
-        left.append(job.left(points, found.images, balance[0]))
-        weights.append(balance[0].weights())
+        left.append(job.left(points, found.images, scale))
+        weights.append(scale.last.weights())
         remarks = tuple((*a, *b) for a, b in zip(remarks, found.remarks, strict=True))
     pictures = torch.stack(made, 1)
     told: dict[str, Any] = {"at": told_points(list(asked.values())[-1]), "through": through}
@@ -194,18 +194,15 @@ class _Job:
     seed: int
     moves: Moves
 
-    def row(self, points: Mapping[str, float], balance: list[Balanced], start: Images) -> Row:
-        """The row for these pictures; all sizes have the weights of the first, which ``balance`` keeps."""
+    def row(self, points: Mapping[str, float], scale: Scale, start: Images) -> Row:
+        """The row for these pictures."""
         found = self._terms(points, size_of(start))
-        if not balance:
-            balance.append(Balanced(tuple(found), torch.stack(at_start(self.net, start, found))))
-        return self.moves.row(Balanced(tuple(found), balance[0].starts), penalties(start, tv=self.tv))
+        return self.moves.row(scale.of(self.net, start, found), penalties(start, tv=self.tv))
 
-    def left(self, points: Mapping[str, float], made: Images, balance: Balanced) -> Tensor:
+    @torch.no_grad()
+    def left(self, points: Mapping[str, float], made: Images, scale: Scale) -> Tensor:
         """The loss of the pictures as a share of what it was at the start, (N,)."""
-        found = self._terms(points, size_of(made))
-        losses = torch.stack(at_start(self.net, made, found)).double().cpu()
-        return (balance.weights() * losses).sum(0)
+        return scale.left(trace_for(self.net, made, list(points)))
 
     def _terms(self, points: Mapping[str, float], size: Size) -> list[Term]:
         # Of what is given as much is seen as of what is made: the same share of its size.

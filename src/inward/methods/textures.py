@@ -145,6 +145,35 @@ class Balanced(Objective):
         return (self.weights().to(losses) * losses).sum(0)
 
 
+@dataclass(eq=False)
+class Scale:
+    """The losses of pictures that are made from small to large: what each weighs, from the first size, and the last.
+
+    Attributes:
+        now: the losses at the size that is being made.
+    """
+
+    now: Balanced | None = None
+
+    def of(self, net: Network, start: Images, found: Sequence[Term]) -> Balanced:
+        """The losses at a size, whose pictures are now these; the first of all says what each weighs."""
+        starts = torch.stack(at_start(net, start, found)) if self.now is None else self.now.starts
+        self.now = Balanced(tuple(found), starts)
+        return self.now
+
+    def left(self, trace: Trace) -> Tensor:
+        """What is left of the losses of the last size, as a share of what there was at the start: (N,), float64."""
+        losses = torch.stack([-term.objective(trace) for term in self.last.found]).double().cpu()
+        return (self.last.weights() * losses).sum(0)
+
+    @property
+    def last(self) -> Balanced:
+        """The losses at the last size. Raises CallError before any."""
+        if self.now is None:
+            raise CallError("nothing has been made yet")
+        return self.now
+
+
 def weighted(parts: Sequence[tuple[float, Objective]]) -> Objective:
     """The sum of those objectives whose weight is not 0."""
     return Weighted(tuple((weight, part) for weight, part in parts if weight))
