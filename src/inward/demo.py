@@ -39,8 +39,8 @@ from inward.types import Images
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 _STAGES = ("stage1", "stage2", "stage3", "stage4")
 # Units of a stage, at equal distances.
-_UNITS = 8
-_STEPS = 160
+_UNITS = 5
+_STEPS = 96
 T = TypeVar("T")
 _TILE, _MOST = 192, 8
 _EPS, _WIDE = 4 / 255, 32 / 255
