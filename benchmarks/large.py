@@ -71,7 +71,7 @@ def dream(weights: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights")
-    parser.add_argument("what", nargs="*", choices=["style", "dream", "time"])
+    parser.add_argument("what", nargs="*", help="style, dream, time; by default all")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--save", action="store_true")
     given = parser.parse_args()
@@ -85,6 +85,8 @@ def main() -> None:
         print(json.dumps(works[given.child]()))
         return
     asked = given.what or ["style", "dream", "time"]
+    if unknown := set(asked) - {"style", "dream", "time"}:
+        parser.error(f"there is no {min(unknown)}; write style, dream or time")
     names = [n for one in asked for n in (["style-512", "style-1024"] if one == "time" else [one])]
     known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     found = known.setdefault(device_name(), {})
