@@ -2,7 +2,7 @@
 
     python -m benchmarks.inversion ../shared/data/weights/inception_v1.safetensors [POINT ...] [--save]
 
-300 passes each; half an hour on two cores. ``--save`` writes benchmarks/results/inversion.json, point by point.
+300 passes each; an hour on two cores. ``--save`` writes benchmarks/results/inversion.json, point by point.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from inward.network.stages import stages
 RESULTS = Path(__file__).with_name("results") / "inversion.json"
 PHOTOGRAPHS = (
     *("astronaut", "brick", "chelsea", "coffee", "coins"),
-    *("grass", "gravel", "horse", "rocket", "hubble_deep_field"),
+    *("grass", "gravel", "camera", "rocket", "hubble_deep_field"),
 )
 STEPS, _PLAIN = 300, ("conv2", "lrn2", "mixed3b")
 

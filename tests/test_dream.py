@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from inward import CallError, InwardError, Network, dream, gradient
+from inward import CallError, InwardError, Network, dream, gradient, texture
 from inward.columns.guided import Guided
 from inward.columns.objectives import Channel, ClassScore, Energy
 from inward.methods.tiles import Tiling, tiled_gradient, tiled_scores, tiling
@@ -45,7 +45,7 @@ def net(size: tuple[int, int] = (64, 64)) -> Network:
 def test_tiles_are_exact(size: tuple[int, int], objective: Any) -> None:
     x = images(2, 3, *size)
     scores, whole = gradient(net(), x, objective)
-    cut = tiling(net(), objective, 72)
+    cut = tiling(net(), objective, 72, size)
     assert cut.is_exact
     assert len(cut.cuts(size[0], 0)) * len(cut.cuts(size[1], 1)) > 1
     found, parts = tiled_gradient(net(), x, objective, cut)
@@ -57,6 +57,62 @@ def test_tiles_are_exact(size: tuple[int, int], objective: Any) -> None:
         # Tiles that have not all that is seen are not the whole.
         _, cheap = tiled_gradient(net(), x, objective, cut.narrowed(2))
         assert (cheap - whole).norm() > 1e-3 * whole.norm()
+
+
+class Same(nn.Module):
+    """Padded as TensorFlow pads: as much as the size asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pads = [max((-(-n // 2) - 1) * 2 + 3 - n, 0) for n in (x.shape[3], x.shape[2])]
+        around = [side for p in pads for side in (p // 2, p - p // 2)]
+        return self.layer(nn.functional.pad(x, around)).relu()
+
+
+def test_padding_by_the_size_is_seen() -> None:
+    net = Network.of(seeded(Same), size=(32, 32))
+    for size, exact in (((80, 104), True), ((80, 105), False)):
+        cut = tiling(net, Energy("layer"), 32, size)
+        assert cut.is_exact == exact
+        if exact:
+            x = images(2, 3, *size)
+            (_, whole), (_, parts) = gradient(net, x, Energy("layer")), tiled_gradient(net, x, Energy("layer"), cut)
+            assert (parts - whole).abs().max() < 1e-5 * whole.abs().max()
+    assert "'layer' is padded by the size of the picture" in cut.why
+
+
+class Untraceable(nn.Module):
+    """No graph can be made of it: it asks for a number on its way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3, padding=1)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer(x).relu()
+        return self.head((x * 2 if x.sum().item() > 1e9 else x).mean((2, 3)))
+
+
+@pytest.mark.filterwarnings("ignore::inward.InwardWarning")
+def test_without_a_graph_tiles_are_approximate_and_no_picture_is_closed() -> None:
+    x, net = images(1, 3, 40, 56), Network.of(seeded(Untraceable), size=(40, 56))
+    found = dream(net, x, at="layer", steps=2, octaves=1, tile=32)
+    assert "what positions of 'layer' see is not known without a graph" in found.record.notes[0]
+    assert found.measured["final"].item() > found.measured["before"].item()
+    with pytest.raises(CallError, match="needs the network's graph"):
+        texture(net, x, tile=True, steps=1)
+
+
+def test_an_overlap_may_make_tiles_smaller_than_what_is_seen() -> None:
+    x = images(1, 3, 100, 140)
+    with pytest.raises(CallError, match="give a larger tile, or an overlap"):
+        dream(net(), x, at="body", steps=1, octaves=1, tile=24)
+    found = dream(net(), x, at="body", steps=1, octaves=1, tile=24, overlap=4)
+    assert 1e-3 < found.measured["overlap_error"].item() < 1
 
 
 def test_every_position_belongs_to_one_tile_that_sees_all_it_needs() -> None:
@@ -99,7 +155,7 @@ def test_where_everything_is_seen_tiles_are_approximate_and_it_is_said() -> None
     assert "every position of 'class' sees the whole picture" in found.record.notes[0]
     assert found.made.isfinite().all()
     vit = Network.of(seeded(lambda: TinyViT(grid=(2, 2))), size=(8, 8))
-    cut = tiling(vit, ClassScore(1), 8)
+    cut = tiling(vit, ClassScore(1), 8, (8, 12))
     assert not cut.is_exact
     scores, slope = tiled_gradient(vit, images(2, 3, 8, 12), ClassScore(1), cut)
     # Two tiles of which the second begins where it has its whole size.

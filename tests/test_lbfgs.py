@@ -17,6 +17,7 @@ from inward.columns.matching import Alike, Match
 from inward.columns.objectives import Objective
 from inward.columns.parameterizations import Fourier
 from inward.columns.starts import Gray
+from inward.columns.steps import adam
 from inward.errors import InwardError
 from inward.network import Network
 from inward.network.trace import Trace
@@ -170,11 +171,62 @@ class Breaking(Objective):
 def test_where_a_gradient_breaks_the_best_is_kept_and_it_is_said() -> None:
     net, x = linear(), images(2, 3, 9, 7).double() * 0.5
     found = ascend(net, Row(Breaking(4), lbfgs(), 20, best=True), x)
-    assert found.broken
+    assert found.broken.all()
     assert len(found.scores) == 4
     assert (found.final >= found.scores.max(0).values.double() - 1e-6).all()
     with pytest.raises(InwardError, match="is not finite"):
         ascend(net, Row(Breaking(4), lbfgs(), 20), x)
+
+
+def test_a_guess_that_falls_with_the_frequency_finds_what_rises_with_it() -> None:
+    """Where the Hessian is the frequency, its inverse is the guess: two passes are enough."""
+    from inward.columns.spectrum import frequencies
+
+    size = (12, 9)
+    curvature = frequencies(size, torch.float64, torch.device("cpu"))
+    # One plane in all channels, as gray pictures have it.
+    goal = images(2, 1, *size).double().expand(-1, 3, -1, -1).clone()
+
+    def slope(x: Tensor) -> Tensor:
+        return torch.fft.irfft2(torch.fft.rfft2(x - goal) * curvature, s=size)
+
+    left = {}
+    for decay in (0.0, 1.0):
+        x = torch.full_like(goal, 0.5).requires_grad_(True)
+        step = lbfgs(0.01, bounds=None, decay=decay)([x])
+        for _ in range(4):
+            x.grad = slope(x.detach())
+            loss = 0.5 * (slope(x.detach()) * (x.detach() - goal)).flatten(1).sum(1)
+            step.step(lambda loss=loss: loss)
+        left[decay] = (x.detach() - goal).abs().max().item()
+    assert left[1.0] < 1e-12
+    assert left[0.0] > 1e-3
+
+
+class BreakingAlone(Alike):
+    """Of images whose values to match are above 1, NaN where half of the way is done."""
+
+    def __call__(self, trace: Trace) -> Tensor:
+        score = super().__call__(trace)
+        return score * torch.where((self.values.flatten(1).amax(1) > 1) & (score > -0.5), torch.nan, 1.0)
+
+
+def test_a_gradient_that_breaks_ends_its_own_ascent_alone() -> None:
+    net, x = linear(), images(3, 3, 9, 7).double()
+    values = net.trace(x, ["last"])["last"]
+    values = values / values.flatten(1).amax(1).view(-1, 1, 1, 1) * torch.tensor([0.9, 1.1, 0.9]).view(-1, 1, 1, 1)
+    row = Row(BreakingAlone("last", values), lbfgs(bounds=None), 60, start=Gray(), best=True)
+    found = ascend(net, row, x)
+    assert found.broken.tolist() == [False, True, False]
+    assert found.steps[1] < 60
+    assert found.final[1] <= -0.5
+    alone = ascend(net, Row(Alike("last", values), lbfgs(bounds=None), 60, start=Gray(), best=True), x)
+    for k in (0, 2):
+        torch.testing.assert_close(found.images[k], alone.images[k])
+        assert found.final[k] == pytest.approx(alone.final[k].item(), rel=1e-9)
+    plain = Row(BreakingAlone("last", values), adam(0.1), 60, start=Gray())
+    with pytest.raises(InwardError, match="give a smaller lr"):
+        ascend(net, plain, x)
 
 
 def test_the_best_is_kept_of_steps_that_go_too_far() -> None:

@@ -51,6 +51,17 @@ def at(net: Network) -> str:
     return " + ".join(stages(net)[:2])
 
 
+def test_a_style_that_is_there_from_the_start_does_not_outweigh_the_others(twin: Network) -> None:
+    """The picture itself as a style: its loss is rounding at the start, and no share of that is asked for."""
+    x = photographs()[:1]
+    both = style(twin, x, style=[x, stripes(across=True)], style_at=at(twin), steps=15, scales=1)
+    weights = torch.stack([both.weights[name] for name in sorted(both.weights)])
+    assert weights.isfinite().all()
+    assert both.measured["style_left"].item() < 0.6
+    gone, still = losses(twin, both.made[:, 0], x, stripes(across=True))[1], losses(twin, x, x, stripes(across=True))[1]
+    assert (gone < 0.6 * still).all()
+
+
 def test_the_style_comes_in_and_what_is_shown_stays(twin: Network) -> None:
     x, given = photographs(), stripes(across=True)
     found = style(twin, x, style=given, style_at=at(twin), steps=30, scales=1)

@@ -100,6 +100,33 @@ def depth() -> str:
     return depth_page.table(depth_page.read_depth(RESULTS / "depth.json"))
 
 
+def inversion() -> str:
+    """What Inception v1 keeps of ten photographs at each depth, kept by ``python -m benchmarks.inversion``."""
+    rows = ["| features of | error | plain loop | largest error | PSNR | SSIM |", f"|{' --- |' * 6}"]
+    for row in json.loads((RESULTS / "inversion.json").read_text(encoding="utf-8")):
+        plain = f"{row['plain_error']:.2%}" if "plain_error" in row else ""
+        likeness = f"{row['psnr']:.1f} dB | {row['ssim']:.2f}"
+        rows.append(f"| `{row['point']}` | {row['error']:.2%} | {plain} | {row['worst_error']:.2%} | {likeness} |")
+    return "\n".join(rows)
+
+
+def large() -> str:
+    """What pictures that are large cost, kept by ``python -m benchmarks.large``."""
+    known = {
+        "style-512": ("a style of 512 x 512 pixels", "seconds_a_pass"),
+        "style-1024": ("a style of 1024 x 1024 pixels", "seconds_a_pass"),
+        "style": ("a style of 2048 x 2048 pixels", "seconds_a_pass"),
+        "dream": ("a dream of 4096 x 3072 pixels", "seconds"),
+    }
+    rows = ["| | device | seconds a pass | peak of memory |", "| --- | --- | --- | --- |"]
+    for device, found in json.loads((RESULTS / "large.json").read_text(encoding="utf-8")).items():
+        for name, (told, key) in known.items():
+            if name in found:
+                one = found[name]
+                rows.append(f"| {told} | {device}, {one['threads']} | {one[key]:.2g} | {one['peak_gib']:.1f} GiB |")
+    return "\n".join(rows)
+
+
 def twins() -> str:
     """What the two networks that come with inward do, as their cards have it."""
     cards = {name: shipped_card(name) for name in TWINS}
@@ -129,7 +156,8 @@ def figure(picture: str, caption: str) -> str:
 
 
 MADE: dict[str, Callable[[], str]] = {
-    f.__name__: f for f in (activations, commands, depth, methods, ratios, trained, twins, channels)
+    f.__name__: f
+    for f in (activations, commands, depth, inversion, large, methods, ratios, trained, twins, channels)
 }
 
 

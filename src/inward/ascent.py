@@ -48,7 +48,7 @@ class Ascent:
         redirected: (N,), in how many of the passes that moved it the ReLU gradients were redirected.
         parameters: what was moved, as it is at the end. A parameterization without pixels (CPPN) renders
             them at any size: ``row.parameterization.image(list(found.parameters), like)``.
-        broken: whether a gradient was not finite, and the ascent ended there (with the best, where the row keeps it).
+        broken: (N,), whose gradient was not finite, so that their ascent ended there, with the best before it.
     """
 
     images: Pictures
@@ -59,7 +59,7 @@ class Ascent:
     reached: Tensor
     redirected: Tensor
     parameters: tuple[Tensor, ...]
-    broken: bool = False
+    broken: Tensor
 
 
 def ascend(
@@ -81,7 +81,7 @@ def ascend(
 
     Raises:
         CallError: for images out of [0, 1], or an address that the network does not have.
-        InwardError: where a gradient is not finite.
+        InwardError: where a gradient is not finite; of a row that keeps the best, only at the first pass.
     """
     net.preprocess.check(like)
     seeds = [0] * len(like) if seeds is None else list(seeds)
@@ -92,13 +92,14 @@ def ascend(
         return _Loop(net, row, like, seeds, seed).run(on_pass)
 
 
-class NotFiniteError(InwardError):
-    """A gradient is NaN or infinite."""
-
-
 def _is_finite(values: Tensor) -> bool:
     """A sum tells it sooner; it may be infinite where no value is."""
     return math.isfinite(values.sum().item()) or bool(values.isfinite().all())
+
+
+def _of_each(gradients: Sequence[Tensor]) -> Tensor:
+    """Whether all that moves an image is finite, (N,)."""
+    return torch.stack([g.isfinite().flatten(1).all(1) for g in gradients]).all(0).cpu()
 
 
 def _redirect(net: Network) -> Network:
@@ -144,7 +145,7 @@ class _Loop:
         count = len(like)
         self.steps, self.helped = (torch.zeros(count, dtype=torch.long) for _ in range(2))
         self.scores = torch.zeros(count, dtype=torch.float64 if like.dtype == torch.float64 else torch.float32)
-        self.arrived = torch.zeros(count, dtype=torch.bool)
+        self.arrived, self.broken = (torch.zeros(count, dtype=torch.bool) for _ in range(2))
         # The best score of each, and what it is of.
         self.top = torch.full_like(self.scores, -torch.inf)
         self.kept = [p.clone() for p in self.whole] if row.best else []
@@ -164,16 +165,14 @@ class _Loop:
         return self.like.shape[2], self.like.shape[3]
 
     def run(self, on_pass: OnPass | None) -> Ascent:
-        history, broken = [], False
+        history: list[Tensor] = []
         for index in range(self.row.passes):
-            try:
-                look = self._look(index)
-            except NotFiniteError:
-                if not self.row.best or index == 0:
-                    raise
-                broken = True
-                break
+            look = self._look(index)
             self._remember()
+            if self.broken[self.present].any():
+                if self._leave(self._by_groups(self.broken[self.present])):
+                    break
+                look = look.of(self.among)
             if look.reached is not None:
                 if self._leave(self._settled(look.reached)):
                     break
@@ -193,7 +192,9 @@ class _Loop:
             images = self._pictures()
             final, reached = self._judge(images)
         scores = torch.stack(history) if history else final.new_zeros((0, len(images)), device="cpu")
-        return Ascent(images, self.start, scores, final, self.steps, reached, self.helped, tuple(self.whole), broken)
+        return Ascent(
+            images, self.start, scores, final, self.steps, reached, self.helped, tuple(self.whole), self.broken
+        )
 
     @torch.no_grad()
     def _keep(self, which: Tensor) -> None:
@@ -271,7 +272,7 @@ class _Loop:
         if len(self.among) == len(gone):
             return False
         self._keep(gone.nonzero()[:, 0])
-        self.arrived[self.present[gone]] = self.row.reached is not None
+        self.arrived[self.present[gone]] = self.row.reached is not None and not self.broken[self.present[gone]].any()
         if len(self.among):
             self.objective = self.objective.select(self.among.tolist())
             self._narrow(self.among.to(self.net.device))
@@ -342,6 +343,16 @@ class _Loop:
         gradients = [torch.where(dead.view(-1, *[1] * (a.ndim - 1)), b, a) for b, a in pairs]
         return replace(look, gradients=gradients, redirected=dead.cpu())
 
+    def _without_broken(self, gradients: list[Tensor], among: Tensor | None) -> list[Tensor]:
+        """Nothing moves images whose gradient is not finite; they leave with their best."""
+        numbers = self.present if among is None else self.present[among]
+        lost = ~_of_each(gradients)
+        if not self.row.best or (self.taken == 0).all():
+            why = "check its weights, or use --dtype float32" if (self.taken == 0).all() else "give a smaller lr"
+            raise InwardError(f"a gradient of {self.net.name} is not finite; {why}")
+        self.broken[numbers[lost]] = True
+        return [torch.where(lost.to(g.device).view(-1, *[1] * (g.ndim - 1)), 0, g) for g in gradients]
+
     def _warn_of_dead_start(self, dead: Tensor) -> None:
         graph = self.net.graph(self.size)
         why = (
@@ -376,9 +387,7 @@ class _Loop:
             for g, p in zip(gradients, self.parameters, strict=True)
         ]
         if not all(_is_finite(g) for g in found):
-            raise NotFiniteError(
-                f"a gradient of {self.net.name} is not finite; check its weights, or use --dtype float32"
-            )
+            found = self._without_broken(found, among)
         reached = None
         if among is None:
             self.scores[self.present] = scores.detach().to(self.scores)

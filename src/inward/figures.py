@@ -215,12 +215,19 @@ def _(result: Redrawn) -> dict[str, Image.Image]:
     if len(made) == 1:
         found["picture.png"] = made[0]
     if result.snapshots.shape[1]:
-        passes = len(result.history)
         count = result.snapshots.shape[1]
-        captions = [f"pass {(i + 1) * passes // (count + 1)}" for i in range(count)]
         shown = [draw.to_picture(one) for one in result.snapshots[0]]
-        found["snapshots.png"] = draw.grid([*shown, made[0]], captions=[*captions, f"pass {passes}"])
+        captions = [_moment(result, (i + 1) / (count + 1)) for i in range(count + 1)]
+        found["snapshots.png"] = draw.grid([*shown, made[0]], captions=captions)
     return found | {"original.png": original}
+
+
+def _moment(result: Redrawn, share: float) -> str:
+    """After which pass a snapshot was taken: where the way ended early, after its last."""
+    scores = result.history[:, 0, 0]
+    known = scores[: int(share * len(scores) + 1e-9)].isfinite().nonzero()
+    number = int(known[-1]) + 1 if len(known) else 0
+    return f"{'frame' if result.record.parameters.get('zoom') else 'pass'} {number}"
 
 
 def _below(result: Redrawn) -> list[str]:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from inward.columns.objectives import Objective, OfPoint, wide
+from inward.columns.objectives import OfPoint, wide
 from inward.errors import CallError
 from inward.network.trace import Trace
 from inward.types import Scores, Size
@@ -79,13 +79,18 @@ class Gram(OfGrid):
     matrices: Tensor
     mask: Tensor | None = None
 
-    def select(self, images: Sequence[int]) -> Objective:
+    def select(self, images: Sequence[int]) -> Gram:
         rows = torch.as_tensor(images)
         own = {name: value if value is None or len(value) == 1 else value[rows] for name, value in self._held()}
         return replace(self, **own)
 
     def _held(self) -> list[tuple[str, Tensor | None]]:
         return [("matrices", self.matrices), ("mask", self.mask)]
+
+    @property
+    def energy(self) -> Tensor:
+        """The loss of features that are 0 everywhere, (1 or N,)."""
+        return self.matrices.square().flatten(1).sum(1) / (4 * self.matrices.shape[1] ** 2)
 
     def __call__(self, trace: Trace) -> Scores:
         features = self.features(trace)
@@ -112,8 +117,13 @@ class SlicedWasserstein(OfGrid):
     directions: Tensor
     values: Tensor
 
-    def select(self, images: Sequence[int]) -> Objective:
+    def select(self, images: Sequence[int]) -> SlicedWasserstein:
         return self if len(self.values) == 1 else replace(self, values=self.values[torch.as_tensor(images)])
+
+    @property
+    def energy(self) -> Tensor:
+        """The loss of features that are 0 everywhere, (1 or N,)."""
+        return self.values.square().flatten(1).mean(1)
 
     def __call__(self, trace: Trace) -> Scores:
         found = along(self.features(trace), self.directions)

@@ -36,7 +36,7 @@ Other: TypeAlias = Float[Tensor, "m c tall wide"]
 # Of pictures above this many pixels, and how large tiles then are.
 _LARGE, _TILE = 1024 * 1024, 768
 _SMALLEST = 32
-_LOST = "every position of '{}' sees the whole picture, so that its tiles are pictures of their own: approximate"
+_LOST = "{}, so that its tiles are pictures of their own: approximate"
 
 
 @own_draws
@@ -219,7 +219,7 @@ class _Dreamer:
         self.net, self.objective, self.plan = net, objective, plan
         self.notes: list[str] = []
         self.errors: dict[str, float] = {}
-        self._cut: Tiling | None = None
+        self._cuts: dict[Size, Tiling] = {}
 
     def run(self, images: Images, sizes: list[Size], tell: OnPass | None) -> tuple[Images, Tensor]:
         """The pictures and the scores before every step, (passes, N)."""
@@ -250,29 +250,31 @@ class _Dreamer:
         size = size_of(images)
         if not self.plan.tile or max(size) <= self.plan.tile:
             return raw_gradient(lean(self.net, size, half=False), images, self.objective)
-        cut = self._tiling()
+        cut = self._tiling(size)
         fast = lean(self.net, (cut.size, cut.size), half=False)
         if self.plan.overlap is None or not cut.is_exact:
             return tiled_gradient(fast, images, self.objective, cut)
         scores, found = tiled_gradient(fast, images, self.objective, cut.narrowed(self.plan.overlap))
         if not self.errors:
-            _, exact = tiled_gradient(fast, images, self.objective, cut)
+            _, exact = tiled_gradient(fast, images, self.objective, cut.enough())
             self.errors["overlap_error"] = ((found - exact).norm() / exact.norm().clamp_min(1e-30)).item()
         return scores, found
 
-    def _tiling(self) -> Tiling:
-        if self._cut is None:
-            self._cut = tiling(self.net, self.objective, self.plan.tile)
-            if not self._cut.is_exact:
-                self.notes.append(_LOST.format(self._cut.key))
-        return self._cut
+    def _tiling(self, size: Size) -> Tiling:
+        if size not in self._cuts:
+            self._cuts[size] = found = tiling(self.net, self.objective, self.plan.tile, size)
+            told = _LOST.format(found.why)
+            if not found.is_exact and told not in self.notes:
+                self.notes.append(told)
+        return self._cuts[size]
 
     @torch.no_grad()
     def score(self, images: Images) -> Scores:
         """The objective of pictures as they are."""
         size = size_of(images)
         if self.plan.tile and max(size) > self.plan.tile:
-            return tiled_scores(self.net, images, self.objective, self._tiling())
+            cut = self._tiling(size)
+            return tiled_scores(self.net, images, self.objective, cut if self.plan.overlap is None else cut.enough())
         return self.objective(trace_for(self.net, images, keys_of(self.net, self.objective, size)))
 
 

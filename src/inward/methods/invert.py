@@ -47,7 +47,7 @@ def invert(
     through: Literal["one", "all"] = "one",
     steps: int = 300,
     start: str = "noise",
-    parameterization: Literal["fourier", "pixels"] = "fourier",
+    parameterization: Literal["pixels", "fourier"] = "pixels",
     step: StepName = "lbfgs",
     lr: float | None = None,
     tv: float = 0.0,
@@ -60,9 +60,8 @@ def invert(
     """The picture whose features are those of the image: what a layer keeps of it, and what it has lost.
 
     Mahendran and Vedaldi, "Understanding deep image representations by inverting them", 2015: the squared distance of
-    the features, as a share of their energy, is made small. They moved pixels by gradient descent; here it is a
-    spectrum that falls as that of natural images does, by L-BFGS, so that large forms and colors come first and do not
-    drift.
+    the features, as a share of their energy, is made small. They moved pixels by gradient descent; here it is L-BFGS,
+    whose first guess moves large patches further than fine detail: forms and colors come at once, and do not drift.
 
     Args:
         net: the network.
@@ -72,9 +71,9 @@ def invert(
         through: all makes a row of pictures instead, one of each stage from shallow to deep, and of the logits.
         steps: passes of each picture.
         start: noise, gray, or the file of a picture.
-        parameterization: what is moved: fourier (a spectrum with decorrelated colors) or pixels.
+        parameterization: what is moved: pixels, or fourier (a spectrum with decorrelated colors).
         step: lbfgs, or adam.
-        lr: the first step of lbfgs, as a root mean square, or Adam's; by default 0.02 and 0.1 (pixels: 0.02).
+        lr: the first step of lbfgs, as a root mean square, or Adam's; by default 0.02 (fourier: 0.1 of Adam).
         tv: weight of the penalty on total variation (squared differences of neighbors); penalties are means over the
             values of a picture.
         l2: weight of the penalty on the squared distance from gray.

@@ -33,6 +33,8 @@ from inward.types import Images, Scores, Size
 StepName: TypeAlias = Literal["lbfgs", "adam"]
 # Pairs that L-BFGS keeps; at 2048 x 2048 pixels they are 1 GB.
 MEMORY = 10
+# The decay of L-BFGS on pixels: of 0, 0.5, 1, 1.5 and 2 this came nearest to the features of ten photographs.
+DECAY = 1.0
 # L-BFGS is at its end where ten passes did no better than the ten before.
 _SETTLED = Plateau(window=10, tolerance=0.0)
 _GIVEN = Given()
@@ -178,7 +180,8 @@ class Moves:
     def row(self, objective: Objective, costs: Objective | None, start: Start = _GIVEN) -> Row:
         """The row of an ascent of an objective less its penalties."""
         moved = parameterization(self.parameterization)
-        quasi_newton = lbfgs(self.lr, memory=MEMORY, bounds=(0.0, 1.0) if moved.pixels else None)
+        bounds, decay = ((0.0, 1.0), DECAY) if moved.pixels else (None, 0.0)
+        quasi_newton = lbfgs(self.lr, memory=MEMORY, bounds=bounds, decay=decay)
         return Row(
             objective=objective if costs is None else objective - costs,
             step=quasi_newton if self.step == "lbfgs" else adam(self.lr),
@@ -320,8 +323,8 @@ def together(net: Network, row: Row, like: Images, seed: int, watch: Part) -> Cl
 
 def _said(found: Ascent, passes: int, index: int) -> tuple[str, ...]:
     """What is to be said of how the ascent of an image ended."""
-    if found.broken:
-        at = f"a gradient was not finite at pass {len(found.scores) + 1} of {passes}"
+    if found.broken[index]:
+        at = f"a gradient was not finite at pass {int(found.steps[index]) + 1} of {passes}"
         return (f"{at}: the ascent ended there, with the best picture before it; give a smaller lr",)
     taken = int(found.steps[index])
     if taken < passes:

@@ -103,9 +103,11 @@ def texture(
     if snapshots and len(asked) > 1:
         raise CallError("snapshots are of one picture on its way, and through=all makes several; leave out one of them")
     moves = Moves.of(step, lr, parameterization, steps, _RATES)
+    looked = net.edit(circular) if tile else net
+    # A network without a graph says so before anything else is said of it.
+    looked.graph(size)
     sizes = _sizes(net, images, size, scales, next(reversed(asked.values())), tile=tile)
     way = Way(on_pass, moves.passes * len(sizes) * len(asked), snapshots, size)
-    looked = net.edit(circular) if tile else net
     job = _Job(looked, net, images, max(size), loss, tv, seed, moves)
     made, history, left, weights, remarks = [], [], [], [], ((),) * len(images)
     for points in asked.values():
@@ -158,7 +160,7 @@ def _sizes(
     stride = 1
     for field in receptive_fields(net, list(points), size).values():
         for steps in field.steps:
-            if steps is None:
+            if steps is None or steps.step == 0:
                 raise CallError("a point that sees the whole picture has edges of its own; leave out tile")
             stride = math.lcm(stride, steps.step)
     if size[0] % stride or size[1] % stride:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -21,6 +21,8 @@ from inward.types import Images, Scores, Size
 LossName: TypeAlias = Literal["gram", "wasserstein"]
 # Beyond this stride a texture is no more than where things are.
 _COARSEST = 16
+# A loss that is less than this share of the target's energy counts as if it was that much.
+_MET = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,7 @@ class Term:
     point: str
     sample: int
     weight: float
-    objective: Objective
+    objective: Gram | SlicedWasserstein
 
 
 def fine_stages(net: Network) -> list[str]:
@@ -88,7 +90,9 @@ def terms(
     return found
 
 
-def _target(trace: Trace, name: str, sample: Sample, loss: LossName, seed: int, size: Size, net: Network) -> Objective:
+def _target(
+    trace: Trace, name: str, sample: Sample, loss: LossName, seed: int, size: Size, net: Network
+) -> Gram | SlicedWasserstein:
     features = trace.features(name)
     if loss == "wasserstein":
         if sample.region is not None:
@@ -116,11 +120,12 @@ def at_start(net: Network, start: Images, found: Sequence[Term]) -> list[Scores]
 
 @dataclass(frozen=True, eq=False)
 class Balanced(Objective):
-    """Minus the weighted mean of losses, each as a share of what it was at the start: all count alike there.
+    """Minus the weighted mean of losses; those of a point are a share of what they were at the start, so that all
+    points count alike there.
 
     Attributes:
         found: the terms.
-        starts: (terms, N), their losses at the start; where one was 0 it counts as it is.
+        starts: (terms, N), their losses at the start.
     """
 
     found: tuple[Term, ...]
@@ -131,14 +136,16 @@ class Balanced(Objective):
         return tuple(dict.fromkeys(term.point for term in self.found))
 
     def select(self, images: Sequence[int]) -> Objective:
-        own = tuple(Term(t.point, t.sample, t.weight, t.objective.select(images)) for t in self.found)
+        own = tuple(replace(t, objective=t.objective.select(images)) for t in self.found)
         return Balanced(own, self.starts[:, torch.as_tensor(images)])
 
     def weights(self) -> Tensor:
         """What each loss is multiplied by, (terms, N); they add up to 1 at the start."""
-        given = torch.tensor([term.weight for term in self.found], dtype=torch.float64)
-        starts = self.starts.double().cpu()
-        return (given / given.sum())[:, None] / torch.where(starts > 0, starts, 1)
+        given = torch.tensor([term.weight for term in self.found], dtype=torch.float64)[:, None]
+        # By point: one style that is there from the start does not outweigh the others.
+        alike = torch.tensor([[a.point == b.point for b in self.found] for a in self.found], dtype=torch.float64)
+        starts = alike @ (given * self.starts.double().cpu()) / (alike @ given)
+        return given / given.sum() / torch.where(starts > 0, starts, 1)
 
     def __call__(self, trace: Trace) -> Scores:
         losses = torch.stack([term.objective(trace) for term in self.found])
@@ -157,7 +164,13 @@ class Scale:
 
     def of(self, net: Network, start: Images, found: Sequence[Term]) -> Balanced:
         """The losses at a size, whose pictures are now these; the first of all says what each weighs."""
-        starts = torch.stack(at_start(net, start, found)) if self.now is None else self.now.starts
+        if self.now is None:
+            losses = torch.stack(at_start(net, start, found))
+            # What is met from the start is not asked for to the last digit.
+            least = torch.stack([(_MET * t.objective.energy).expand(len(start)) for t in found])
+            starts = torch.maximum(losses, least.to(losses))
+        else:
+            starts = self.now.starts
         self.now = Balanced(tuple(found), starts)
         return self.now
 

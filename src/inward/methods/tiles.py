@@ -12,6 +12,7 @@ from inward.columns.objectives import Objective
 from inward.errors import CallError
 from inward.gradient import keys_of, raw_gradient, trace_for
 from inward.methods.redrawing import size_of
+from inward.network.hooks import HookGraph
 from inward.network.modes import ordinary
 from inward.network.network import Network
 from inward.network.receptive import receptive_fields
@@ -44,11 +45,13 @@ class Tiling:
         size: of the tiles, in pixels.
         steps: what positions see, of rows and of columns; None where they see everything, and tiles are pictures of
             their own.
+        why: they are that.
     """
 
     key: str
     size: int
     steps: tuple[Steps, Steps] | None
+    why: str = ""
 
     @property
     def is_exact(self) -> bool:
@@ -70,6 +73,13 @@ class Tiling:
             return self
         rows, columns = (_narrowed(steps, overlap) for steps in self.steps)
         return replace(self, steps=(rows, columns))
+
+    def enough(self) -> Tiling:
+        """With tiles that are large enough for all that a position sees."""
+        if self.steps is None:
+            return self
+        most = max(-(-(s.extent + 2 * s.step) // s.step) * s.step for s in self.steps)
+        return replace(self, size=max(self.size, most))
 
     def cuts(self, length: int, axis: int) -> list[Cut]:
         """The tiles along an axis. Raises CallError where a tile is smaller than what a position sees."""
@@ -99,19 +109,35 @@ def _narrowed(steps: Steps, overlap: int) -> Steps:
     return Steps(steps.start + (steps.extent - extent) // 2, steps.step, extent)
 
 
-def tiling(net: Network, objective: Objective, size: int) -> Tiling:
-    """How to cut pictures for an objective.
+def tiling(net: Network, objective: Objective, size: int, whole: Size) -> Tiling:
+    """How to cut pictures of the size ``whole`` for an objective.
+
+    Not exactly where padding depends on the size ("same" of TensorFlow), and tiles are padded otherwise than the whole.
 
     Raises CallError for an objective of several points, or a tile that is smaller than the network takes.
     """
     keys = list(dict.fromkeys(keys_of(net, objective, (size, size))))
     if len(keys) != 1:
         raise CallError(f"tiles are made for one point, and this asks for {len(keys)}; ask for one")
-    parsed = net.resolve(keys[0], (size, size))
-    layout = net.layout_of(parsed, (size, size))
-    rows, columns = receptive_fields(net, keys, (size, size))[keys[0]].steps
-    known = layout.axes in _PLAIN and rows is not None and columns is not None
-    return Tiling(keys[0], size, (rows, columns) if known and rows and columns else None)
+    layout = net.layout_of(net.resolve(keys[0], (size, size)), (size, size))
+    steps = _steps(net, keys[0], (size, size)) if layout.axes in _PLAIN else None
+    if isinstance(net.graph((size, size)), HookGraph):
+        return Tiling(keys[0], size, None, f"what positions of '{keys[0]}' see is not known without a graph")
+    if steps is None:
+        return Tiling(keys[0], size, None, f"every position of '{keys[0]}' sees the whole picture")
+    found = Tiling(keys[0], size, steps)
+    # The last tiles differ from the whole by a multiple of the stride, and are padded as it is.
+    rows, columns = ({c.last - c.first for c in found.enough().cuts(n, axis)} for axis, n in enumerate(whole))
+    if all(_steps(net, keys[0], (r, c)) == steps for r in rows for c in columns):
+        return found
+    return replace(found, steps=None, why=f"'{keys[0]}' is padded by the size of the picture")
+
+
+def _steps(net: Network, key: str, size: Size) -> tuple[Steps, Steps] | None:
+    """What positions see, of rows and of columns; None where that is everything."""
+    rows, columns = receptive_fields(net, [key], size)[key].steps
+    # Without a step between positions, each of them sees everything.
+    return (rows, columns) if rows and columns and rows.step and columns.step else None
 
 
 def tiled_gradient(net: Network, images: Images, objective: Objective, cut: Tiling) -> tuple[Scores, Tensor]:
