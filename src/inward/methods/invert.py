@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +37,8 @@ from inward.types import Images
 
 _LOGITS = "class"
 _RATES = {"fourier": (0.02, 0.1), "pixels": (0.02, 0.02)}
+# Of 0, 0.5, 1, 1.5 and 2 this came nearest to the features of ten photographs.
+_DECAY = 1.0
 
 
 @own_draws
@@ -92,7 +95,7 @@ def invert(
     asked = _asked(net, images, at, through)
     if snapshots and len(asked) > 1:
         raise CallError("snapshots are of one picture on its way, and through=all makes several; leave out one of them")
-    moves = Moves.of(step, lr, parameterization, steps, _RATES)
+    moves = replace(Moves.of(step, lr, parameterization, steps, _RATES), decay=_DECAY)
     way = Way(on_pass, moves.passes * len(asked), snapshots, size)
     costs = penalties(images, tv=tv, l2=l2, l6=l6)
     like = images if start in NAMED else read(start, net, size).to(images).expand_as(images)

@@ -33,8 +33,6 @@ from inward.types import Images, Scores, Size
 StepName: TypeAlias = Literal["lbfgs", "adam"]
 # Pairs that L-BFGS keeps; at 2048 x 2048 pixels they are 1 GB.
 MEMORY = 10
-# The decay of L-BFGS on pixels: of 0, 0.5, 1, 1.5 and 2 this came nearest to the features of ten photographs.
-DECAY = 1.0
 # L-BFGS is at its end where ten passes did no better than the ten before.
 _SETTLED = Plateau(window=10, tolerance=0.0)
 _GIVEN = Given()
@@ -148,12 +146,14 @@ class Moves:
         lr: the first step of the one, the rate of the other.
         parameterization: what is moved, by its name.
         passes: of each ascent.
+        decay: of L-BFGS on pixels, :func:`inward.columns.lbfgs.lbfgs`.
     """
 
     step: StepName
     lr: float
     parameterization: str
     passes: int
+    decay: float = 0.0
 
     @classmethod
     def of(
@@ -180,7 +180,7 @@ class Moves:
     def row(self, objective: Objective, costs: Objective | None, start: Start = _GIVEN) -> Row:
         """The row of an ascent of an objective less its penalties."""
         moved = parameterization(self.parameterization)
-        bounds, decay = ((0.0, 1.0), DECAY) if moved.pixels else (None, 0.0)
+        bounds, decay = ((0.0, 1.0), self.decay) if moved.pixels else (None, 0.0)
         quasi_newton = lbfgs(self.lr, memory=MEMORY, bounds=bounds, decay=decay)
         return Row(
             objective=objective if costs is None else objective - costs,
