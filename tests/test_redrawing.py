@@ -9,13 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from inward import CallError, InwardError, Network, invert, load, style, texture
-from inward.methods.redrawing import cropped
+from inward import CallError, InwardError, Network, dream, invert, load, style, texture
+from inward.methods.redrawing import cropped, sizes_of
 from inward.network.stages import stages
 from inward.runs.rerun import rerun
-from same import images
+from same import images, seeded
+from test_dream import Classes
 from test_invert import photograph, photographs
 from test_style import stripes
+from tiny_transformers import TinyViT
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -95,3 +97,14 @@ def test_closed_pictures_of_whole_strides(twin: Network) -> None:
     assert found.record.parameters["scales"] == 1
     with pytest.raises(CallError, match=r"sees the whole picture|no grid"):
         texture(twin, x, tile=True, at="class", steps=1)
+
+
+def test_a_network_of_one_size_makes_pictures_at_that_size_alone() -> None:
+    vit = Network.of(seeded(lambda: TinyViT(grid=(32, 32))), size=(128, 128))
+    assert sizes_of(vit, (128, 128), 0) == [(128, 128)]
+    conv = Network.of(seeded(Classes), size=(128, 160))
+    assert sizes_of(conv, (128, 160), 0) == [(64, 80), (128, 160)]
+    with pytest.raises(CallError, match="octaves are that; give octaves=1"):
+        dream(vit, images(1, 3, 128, 128), steps=1, octaves=2, at="class:1")
+    with pytest.raises(CallError, match="cannot take images of 96 x 128; it takes 128 x 128"):
+        dream(vit, images(1, 3, 96, 128), steps=1, octaves=2, at="class:1")

@@ -22,7 +22,7 @@ from inward.gradient import constant, keys_of, raw_gradient, trace_for, whole
 from inward.methods.course import counted
 from inward.methods.draws import own_draws
 from inward.methods.recipe import checked_sum, summed
-from inward.methods.redrawing import Way, cropped, resized, size_of
+from inward.methods.redrawing import Way, cropped, resized, size_of, takes
 from inward.methods.tiles import Tiling, tiled_gradient, tiled_scores, tiling
 from inward.network.lean import lean
 from inward.network.network import Network
@@ -105,6 +105,10 @@ def dream(
         seed=seed,
     )
     sizes = plan.sizes(size)
+    if not plan.tile and not all(takes(net, one) for one in sizes):
+        # Of a picture that it does not take either, it says which it does.
+        net.graph(size)
+        raise CallError(f"{net.name} does not take smaller pictures, and octaves are that; give octaves=1")
     asked = at or stages(net)[-2:][0]
     picture = None if guide is None else cropped(read_whole(guide, net).to(images), net.size)
     objective, told_at = _objective(net, images, asked, picture, plan.tile or None)

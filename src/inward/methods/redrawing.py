@@ -97,6 +97,21 @@ def scales_of(size: Size, count: int, smallest: int = 64) -> list[Size]:
     return found[::-1]
 
 
+def sizes_of(net: Network, size: Size, count: int) -> list[Size]:
+    """:func:`scales_of`; of as many as there are, those that the network takes, and the last."""
+    found = scales_of(size, count)
+    return found if count else [*(s for s in found[:-1] if takes(net, s)), size]
+
+
+def takes(net: Network, size: Size) -> bool:
+    """Whether a network takes pictures of a size."""
+    try:
+        net.graph(size)
+    except CallError:
+        return False
+    return True
+
+
 def points_of(net: Network, words: str | Sequence[str], size: Size) -> dict[str, float]:
     """Whole points and their weights: of a sum such as "conv2 + 0.5 * mixed3b", or of several, which add up.
 

@@ -32,8 +32,8 @@ from inward.methods.redrawing import (
     points_of,
     resized,
     scaled,
-    scales_of,
     size_of,
+    sizes_of,
     told_points,
 )
 from inward.methods.textures import (
@@ -146,7 +146,7 @@ def style(
     check_points(net, met, size)
     samples, told_styles, notes = _samples(net, content, style, shares, regions, style_scale, colors, size_of(images))
     moves = Moves.of(step, lr, parameterization, steps, _RATES)
-    sizes = scales_of(size, scales)
+    sizes = sizes_of(net, size, scales)
     way = Way(on_pass, moves.passes * len(sizes), snapshots, size)
     seen = content if colors == "style" else luminance(content).expand_as(content)
     job = _Job(

@@ -26,8 +26,8 @@ from inward.methods.redrawing import (
     points_of,
     resized,
     scaled,
-    scales_of,
     size_of,
+    sizes_of,
     told_points,
     wrapped,
 )
@@ -152,7 +152,7 @@ def _sizes(
 
     Raises CallError for a size that it cannot be closed at.
     """
-    found = scales_of(size, scales)
+    found = sizes_of(net, size, scales)
     enough = [s for s in found if min(size_of(images)) * max(s) >= _SMALLEST * max(size)]
     found = enough or found[-1:]
     if not tile:
