@@ -156,8 +156,7 @@ def figure(picture: str, caption: str) -> str:
 
 
 MADE: dict[str, Callable[[], str]] = {
-    f.__name__: f
-    for f in (activations, commands, depth, inversion, large, methods, ratios, trained, twins, channels)
+    f.__name__: f for f in (activations, commands, depth, inversion, large, methods, ratios, trained, twins, channels)
 }
 
 
