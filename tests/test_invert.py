@@ -38,7 +38,7 @@ def photographs(size: int = 64) -> torch.Tensor:
 
 def test_of_a_linear_network_that_loses_nothing_it_is_the_image() -> None:
     net, x = linear(), images(2, 3, 9, 7).double()
-    found = invert(net, x, at="last", steps=150, parameterization="pixels", start="gray")
+    found = invert(net, x, at="last", parameterization="pixels", start="gray")
     torch.testing.assert_close(found.made[:, 0], x, rtol=0, atol=1e-6)
     assert found.measured["error"].max() < 1e-10
 
