@@ -30,10 +30,12 @@ def twin() -> Network:
 def test_shares_of_a_batch_are_told_of_as_one(twin: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     """Computed one image after the other, where memory is short: the same pictures, snapshots and passes."""
     x, at = photographs(), stages(twin)[1]
-    whole = invert(twin, x, at=at, steps=6, snapshots=2)
+    whole = invert(twin, x, at=at, steps=6, step="adam", snapshots=2)
     monkeypatch.setattr("inward.methods.redrawing.images_at_once", lambda *_, **__: 1)
     told: list[tuple[int, int]] = []
-    parts = invert(twin, x, at=at, steps=6, snapshots=2, on_pass=lambda now: told.append((now.done, now.total)))
+    parts = invert(
+        twin, x, at=at, steps=6, step="adam", snapshots=2, on_pass=lambda now: told.append((now.done, now.total))
+    )
     assert parts.snapshots.shape == whole.snapshots.shape == (2, 2, 3, 64, 64)
     torch.testing.assert_close(parts.snapshots, whole.snapshots, rtol=0, atol=1e-3)
     torch.testing.assert_close(parts.made, whole.made, rtol=0, atol=1e-3)
