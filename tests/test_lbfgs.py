@@ -225,7 +225,7 @@ def test_a_gradient_that_breaks_ends_its_own_ascent_alone() -> None:
         torch.testing.assert_close(found.images[k], alone.images[k])
         assert found.final[k] == pytest.approx(alone.final[k].item(), rel=1e-9)
     plain = Row(BreakingAlone("last", values), adam(0.1), 60, start=Gray())
-    with pytest.raises(InwardError, match="give a smaller lr"):
+    with pytest.raises(InwardError, match="give smaller steps, or use --dtype float32"):
         ascend(net, plain, x)
 
 

@@ -272,7 +272,8 @@ class _Loop:
         if len(self.among) == len(gone):
             return False
         self._keep(gone.nonzero()[:, 0])
-        self.arrived[self.present[gone]] = self.row.reached is not None and not self.broken[self.present[gone]].any()
+        numbers = self.present[gone]
+        self.arrived[numbers] = ~self.broken[numbers] if self.row.reached is not None else False
         if len(self.among):
             self.objective = self.objective.select(self.among.tolist())
             self._narrow(self.among.to(self.net.device))
@@ -347,9 +348,10 @@ class _Loop:
         """Nothing moves images whose gradient is not finite; they leave with their best."""
         numbers = self.present if among is None else self.present[among]
         lost = ~_of_each(gradients)
-        if not self.row.best or (self.taken == 0).all():
-            why = "check its weights, or use --dtype float32" if (self.taken == 0).all() else "give a smaller lr"
-            raise InwardError(f"a gradient of {self.net.name} is not finite; {why}")
+        at_start = bool((self.taken == 0).all())
+        if at_start or not self.row.best:
+            why = "check its weights" if at_start else "give smaller steps"
+            raise InwardError(f"a gradient of {self.net.name} is not finite; {why}, or use --dtype float32")
         self.broken[numbers[lost]] = True
         return [torch.where(lost.to(g.device).view(-1, *[1] * (g.ndim - 1)), 0, g) for g in gradients]
 
