@@ -65,7 +65,7 @@ def stopping(at: int) -> Callable[[Watch], None]:
     "change",
     [
         {},
-        {"norm": "group", "optimizer": "adamw", "rate": 0.003, "schedule": "cosine", "precision": "mixed"},
+        {"norm": "group", "optimizer": "adamw", "rate": 0.003, "schedule": "cosine", "precision": "auto"},
         {"adversarial": "pgd", "eps": 0.1, "steps": 2},
         {"adversarial": "free", "eps": 0.1, "replays": 2, "ema": 0.0},
     ],
