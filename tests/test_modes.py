@@ -13,6 +13,7 @@ import inward
 from inward.columns.objectives import ClassScore
 from inward.errors import CallError, InwardError
 from inward.gradient import gradient
+from inward.network.modes import repeatable
 from inward.runs.folder import free_name
 
 SIZE = (12, 20)
@@ -178,3 +179,31 @@ def test_weights_that_are_no_numbers_are_told_and_not_drawn():
     ):
         with pytest.raises(InwardError, match="not finite"):
             compute()
+
+
+def test_graphs_are_checked_without_tf32_and_the_settings_are_as_before_also_after_a_failure():
+    def settings():
+        cudnn = torch.backends.cudnn
+        return (
+            cudnn.conv.fp32_precision,
+            torch.backends.cuda.matmul.fp32_precision,
+            cudnn.deterministic,
+            cudnn.benchmark,
+            cudnn.allow_tf32,
+        )
+
+    before, seen = settings(), []
+    assert before[:2] == ("tf32", "none")
+
+    class Telling(nn.Module):
+        def forward(self, x):
+            if not torch.compiler.is_exporting():
+                seen.append((torch.backends.cudnn.conv.fp32_precision, torch.backends.cudnn.deterministic))
+            return x.mean((2, 3))
+
+    inward.Network.of(Telling().eval(), size=(8, 9))(torch.rand(2, 3, 8, 9))
+    assert ("ieee", True) in seen
+    assert settings() == before
+    with pytest.raises(StopIteration), repeatable():
+        raise StopIteration
+    assert settings() == before

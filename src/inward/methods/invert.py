@@ -109,14 +109,14 @@ def invert(
         errors.append(_errors(net, found.images, likeness))
         histories.append(found.scores)
         remarks = tuple((*a, *b) for a, b in zip(remarks, found.remarks, strict=True))
-    pictures = torch.stack(made, 1)
+    pictures = torch.stack(made, 1).cpu()
     told: dict[str, Any] = {"at": None if through == "all" else told_points(asked[""]), "through": through}
     told |= {**moves.told(), "start": start if start in NAMED else str(Path(start).absolute())}
     told |= {"tv": tv, "l2": l2, "l6": l6}
     told |= {"snapshots": snapshots, "seed": seed}
     inputs = {} if start in NAMED else {"start": like[:1]}
     flat = pictures.flatten(0, 1)
-    beside = images.repeat_interleave(len(asked), 0)
+    beside = images.cpu().repeat_interleave(len(asked), 0)
     alike = {name: of(flat, beside).view(len(images), -1) for name, of in (("psnr", psnr), ("ssim", ssim))}
     return Redrawn(
         net,

@@ -127,7 +127,7 @@ def texture(
         left.append(job.left(points, found.images, scale))
         weights.append(scale.last.weights())
         remarks = tuple((*a, *b) for a, b in zip(remarks, found.remarks, strict=True))
-    pictures = torch.stack(made, 1)
+    pictures = torch.stack(made, 1).cpu()
     told: dict[str, Any] = {"at": told_points(list(asked.values())[-1]), "through": through}
     told |= {**moves.told(), "size": list(size), "scales": len(sizes), "loss": loss, "tile": tile}
     told |= {"tv": tv, "snapshots": snapshots, "seed": seed}

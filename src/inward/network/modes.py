@@ -48,6 +48,26 @@ def ordinary(device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def repeatable() -> Iterator[None]:
+    """Two runs of the same operations on a GPU agree but for rounding: no TF32, no algorithm that varies.
+
+    PyTorch lets convolutions there run in TF32, whose three digits would hide a mistake, or look like one.
+    """
+    cudnn: Any = torch.backends.cudnn
+    held = [(cudnn.conv, "fp32_precision", "ieee"), (torch.backends.cuda.matmul, "fp32_precision", "ieee")]
+    held += [(cudnn, "deterministic", True), (cudnn, "benchmark", False)]
+    with LOCK:
+        before = [getattr(owner, name) for owner, name, _ in held]
+        try:
+            for owner, name, value in held:
+                setattr(owner, name, value)
+            yield
+        finally:
+            for (owner, name, _), value in zip(held, before, strict=True):
+                setattr(owner, name, value)
+
+
+@contextlib.contextmanager
 def drawing(seed: int, device: torch.device) -> Iterator[None]:
     """What a network draws from PyTorch's global generators begins at ``seed``; afterwards they are as they were."""
     cuda = [device] if device.type == "cuda" else []

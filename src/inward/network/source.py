@@ -16,7 +16,7 @@ from inward.network.edit import rewrite_local_response_norm
 from inward.network.export import export
 from inward.network.graph import Graph
 from inward.network.hooks import HookGraph, call
-from inward.network.modes import ordinary
+from inward.network.modes import ordinary, repeatable
 from inward.network.normalization import local_response_norm
 from inward.network.preprocess import check_size
 from inward.types import Size
@@ -142,6 +142,7 @@ class ModuleSource:
         raise CallError(f"{self.name} cannot take images of {height} x {width}; it takes {sizes}") from error
 
 
+@repeatable()
 def rewritten(graph: Graph, image: Tensor) -> Graph:
     """The graph with the rewrites that make it faster, where they are exact for this image."""
     changed = graph.edited(rewrite_local_response_norm)
@@ -157,6 +158,7 @@ def rewritten(graph: Graph, image: Tensor) -> Graph:
     return changed if gap <= _REWRITTEN.get(image.dtype, 1e-4) * scale else graph
 
 
+@repeatable()
 def difference(module: nn.Module, graph: Graph, image: Tensor, *, gradient: bool = True) -> str | None:
     """Why the graph is not the module: the check that every export must pass, or None.
 

@@ -19,7 +19,7 @@ class Redrawn(Result):
 
     Attributes:
         images: (N, C, H, W) in [0, 1], what they were made of.
-        made: (N, S, C, h, w) in [0, 1]: S pictures of each.
+        made: (N, S, C, h, w) in [0, 1]: S pictures of each, in the memory of the CPU.
         names: what the S pictures are called; points of the network where there are several.
         snapshots: (N, T, C, h, w), the first of the pictures on its way.
         measured: what the method says of its pictures, by name: (N, S) each.
