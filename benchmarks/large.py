@@ -92,7 +92,7 @@ def main() -> None:
     found = known.setdefault(device_name(), {})
     for name in names:
         call = [sys.executable, "-m", "benchmarks.large", given.weights, "--child", name]
-        done = subprocess.run(call, capture_output=True, text=True, check=True)  # noqa: S603
+        done = subprocess.run(call, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
         found[name] = json.loads(done.stdout.splitlines()[-1]) | {"threads": torch.get_num_threads()}
         print(name, found[name], flush=True)
         if given.save:

@@ -123,7 +123,8 @@ def large() -> str:
         for name, (told, key) in known.items():
             if name in found:
                 one = found[name]
-                rows.append(f"| {told} | {device}, {one['threads']} | {one[key]:.2g} | {one['peak_gib']:.1f} GiB |")
+                where = f"cpu, {one['threads']} threads" if device == "cpu" else device
+                rows.append(f"| {told} | {where} | {one[key]:.2g} | {one['peak_gib']:.1f} GiB |")
     return "\n".join(rows)
 
 
