@@ -6,15 +6,14 @@ import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args
 
 from cyclopts import Group, Parameter
-from docstring_parser import parse as parse_docstring
 
 from inward.asked import WHAT, model_and_things
 from inward.atlas_command import atlas_options, run_atlas
 from inward.attack_command import attack_options, check_steps, searching
-from inward.columns.objectives import Objective
+from inward.choices import NUMBERS, SEVERAL, Choice, choices, number_of, of_words
 from inward.errors import CallError
 from inward.explain_command import explain_options, run_all, run_one
 from inward.methods.method import Method
@@ -27,12 +26,6 @@ from inward.results import Attribution, Perturbation, Redrawn
 
 _METHOD = Group("Method", sort_key=10)
 _CONVERTERS: dict[Any, Callable[..., Any]] = {float: as_number, int: as_whole}
-_INTERNAL = {"on_pass", "on_progress", "size", "seed"}
-# What a method takes as one or several, or as a tensor, and a command as one word, or as several.
-_WORD = {"target", "label", "start", "guide"}
-_SEVERAL = {"baseline", "references", "style", "regions"}
-# Several numbers.
-_NUMBERS = {"shares"}
 ALL = "all"
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "show": (
@@ -88,6 +81,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "inward dream torchvision/googlenet cat.jpg --at inception4c --video mp4",
         "inward dream cat.jpg --at stage3.1 --guide flowers.jpg",
         "inward dream cat.jpg --at stage3.1 --zoom 120 --video mp4",
+    ),
+    "serve": (
+        "inward serve",
+        "inward serve torchvision/resnet50 --images photographs/",
+        "inward serve inward/inception_v1 --weights v1.safetensors --no-browser",
+        "inward serve torchvision/resnet50 --compare torchvision/vgg16",
     ),
     "rerun": ("inward rerun out/mixed4a-97/manifest.json",),
     "methods": ("inward methods",),
@@ -272,41 +271,25 @@ _OUT = "The folder that gets a folder for every result."
 
 
 def _options(row: Method) -> list[inspect.Parameter]:
-    """The keyword-only parameters of a method as options, with the help of its docstring."""
-    hints = get_type_hints(row.function)
-    helps = {p.arg_name: p.description for p in parse_docstring(inspect.getdoc(row.function) or "").params}
-    found = []
-    for parameter in inspect.signature(row.function).parameters.values():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or parameter.name in _INTERNAL:
-            continue
-        hint: Any = hints[parameter.name]
-        text = " ".join((helps.get(parameter.name) or "").split())
-        settings: dict[str, Any] = {"group": _METHOD, "help": text, "show_default": _shown}
-        if _number_of(hint) in _CONVERTERS:
-            settings["converter"] = _CONVERTERS[_number_of(hint)]
-        if parameter.default is None:
-            # What it then is stands in the help.
-            settings["show_default"] = False
-        if parameter.name not in _WORD and Objective in get_args(hint):
-            # A sum may begin with a minus: "-1 * mixed4a/97".
-            settings["allow_leading_hyphen"] = True
-            hint = str | None
-        if parameter.name in _WORD:
-            hint = str | None if parameter.default is None else str
-        if parameter.name in _SEVERAL:
-            hint = tuple[str, ...] | None
-            settings |= {"consume_multiple": True, "negative": ()}
-        if parameter.name in _NUMBERS:
-            hint = tuple[float, ...]
-            settings |= {"converter": as_numbers, "consume_multiple": True, "n_tokens": -1, "negative": ()}
-        found.append(parameter.replace(annotation=Annotated[hint, Parameter(**settings)]))
-    return found
+    """What there is to choose of a method, as options."""
+    return [_option(choice) for choice in choices(row)]
 
 
-def _number_of(hint: Any) -> Any:
-    """The type of an option that may be left out."""
-    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
-    return kinds[0] if len(kinds) == 1 and type(None) in get_args(hint) else hint
+def _option(choice: Choice) -> inspect.Parameter:
+    settings: dict[str, Any] = {"group": _METHOD, "help": choice.help, "show_default": _shown}
+    if number_of(choice.hint) in _CONVERTERS:
+        settings["converter"] = _CONVERTERS[number_of(choice.hint)]
+    if choice.default is None:
+        # What it then is stands in the help.
+        settings["show_default"] = False
+    if choice.objective and choice.name != "target":
+        # A sum may begin with a minus: "-1 * mixed4a/97".
+        settings["allow_leading_hyphen"] = True
+    if choice.name in SEVERAL | NUMBERS:
+        settings |= {"consume_multiple": True, "negative": ()}
+    if choice.name in NUMBERS:
+        settings |= {"converter": as_numbers, "n_tokens": -1}
+    return choice.parameter.replace(annotation=Annotated[choice.hint, Parameter(**settings)])
 
 
 def _shown(default: Any) -> str:
@@ -327,14 +310,7 @@ def _chosen(
             f"{having}"
         )
     # Those that were not set have the method's own defaults.
-    return {name: _of_words(row, name, options[name]) for name in own & given}
-
-
-def _of_words(row: Method, name: str, value: Any) -> Any:
-    """What a method takes of several words: all of them, or the only one."""
-    if name not in _SEVERAL or value is None or len(value) != 1:
-        several = "Sequence" in str(inspect.signature(row.function).parameters[name].annotation)
-        if name in _SEVERAL and value is not None and not several:
-            raise CallError(f"{row.name} takes one {name}, not {len(value)}; give one")
-        return value
-    return value[0]
+    try:
+        return {name: of_words(row, name, options[name]) for name in own & given}
+    except ValueError as error:
+        raise CallError(str(error)) from error
