@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,7 +22,7 @@ from inward.network.network import Network
 from inward.options import Shared, as_whole
 from inward.pictures import find, read, read_whole
 from inward.row import Pass
-from inward.runs.film import Filming
+from inward.runs.film import LateFilming
 from inward.runs.folder import check_place, finished, free_name, replaces, save
 from inward.runs.record import described_network, sha256
 from inward.terminal import answer, note, progress_bar
@@ -33,7 +33,6 @@ _FILES = Group("Files", sort_key=15)
 _LONGEST: dict[str, int | None] = {"invert": None, "texture": 256, "style": 512, "dream": 0}
 # Parameters that follow the work and change nothing.
 _WATCHING = {"on_pass"}
-_FILM = "video.{}"
 _REPLACED = "held a result of other options, and is replaced; give another --out to keep both"
 
 
@@ -107,7 +106,7 @@ def _one(
     name: str,
     shown: _Shown,
 ) -> None:
-    image = _read(row, given, net, file)
+    image = read_for(row, net, file, given["longest"])
     place: Path = given["out"] / free_name(given["out"], name, row.name)
     # Before minutes of work.
     check_place(place, row.name)
@@ -129,8 +128,12 @@ def _one(
         note(shown.bar, f"{name}: {text}")
 
 
-def _read(row: Method, given: Mapping[str, Any], net: Network, file: Path) -> Images:
-    longest = _LONGEST[row.command] if given["longest"] is None else given["longest"]
+def read_for(row: Method, net: Network, file: Path, longest: int | None = None) -> Images:
+    """A picture as a method redraws it: as the network sees it, or whole with its long side at ``longest``.
+
+    By default as the command of the method does; 0: at its own size. Raises InwardError below that.
+    """
+    longest = _LONGEST[row.command] if longest is None else longest
     if longest is None or file.suffix.lower() == ".npy":
         return read([file], net).to(net.device)
     if longest < 0:
@@ -146,7 +149,7 @@ def _asked(row: Method, options: Mapping[str, Any], image: Images, video: str | 
     return {"image": sha256(image), "options": told, "video": video}
 
 
-def _both(film: _Film, tell: Callable[[Pass], None]) -> Callable[[Pass], None]:
+def _both(film: LateFilming, tell: Callable[[Pass], None]) -> Callable[[Pass], None]:
     def watch(now: Pass) -> None:
         film(now)
         tell(now)
@@ -154,32 +157,7 @@ def _both(film: _Film, tell: Callable[[Pass], None]) -> Callable[[Pass], None]:
     return watch
 
 
-@dataclass
-class _Film:
-    """A film that is opened by its first pass: only then is it known how large its pictures are."""
-
-    kind: str | None
-    name: str
-    folder: Path
-    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    film: Filming | None = None
-
-    def __call__(self, now: Pass) -> None:
-        if self.kind is None:
-            return
-        if self.film is None:
-            size = tuple(now.images().shape[1:])
-            made = Filming(self.folder / _FILM.format(self.kind), [self.name], size, now.total)
-            self.film = self.stack.enter_context(made)
-        self.film(now)
-
-    def finish(self) -> dict[str, Path]:
-        """The file, written to its end."""
-        self.stack.close()
-        return {} if self.film is None else {_FILM.format(self.kind): self.film.paths[0]}
-
-
 @contextlib.contextmanager
-def _filming(given: Mapping[str, Any], name: str) -> Iterator[_Film]:
+def _filming(given: Mapping[str, Any], name: str) -> Iterator[LateFilming]:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        yield _Film(given["video"], name, Path(folder), stack)
+        yield LateFilming(given["video"], name, Path(folder), stack)

@@ -7,6 +7,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -94,6 +95,39 @@ class Filming:
         else:
             # What ends a video early leaves no file, and so does an ascent that had nothing to show.
             self._stack.__exit__(kind or _Unfilmed, error or _Unfilmed(), trace)
+
+
+@dataclass
+class LateFilming:
+    """A film of one picture that is opened by its first pass: only then is it known how large its pictures are.
+
+    Attributes:
+        kind: mp4, gif or webp; None for no film.
+        name: what stands below its pictures.
+        folder: where ``video`` with the suffix of its kind is written.
+        stack: closes it, also after an exception.
+    """
+
+    kind: str | None
+    name: str
+    folder: Path
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    film: Filming | None = None
+
+    def __call__(self, now: Pass) -> None:
+        """Films a pass."""
+        if self.kind is None:
+            return
+        if self.film is None:
+            size = tuple(now.images().shape[1:])
+            made = Filming(self.folder / f"video.{self.kind}", [self.name], size, now.total)
+            self.film = self.stack.enter_context(made)
+        self.film(now)
+
+    def finish(self) -> dict[str, Path]:
+        """The file by its name, written to its end; nothing where no pass was made."""
+        self.stack.close()
+        return {} if self.film is None else {path.name: path for path in self.film.paths if path.is_file()}
 
 
 class _Unfilmed(Exception):  # noqa: N818

@@ -1,0 +1,112 @@
+"""How the points of a network hang together, as plain data: what a picture of its architecture is drawn from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import fx
+
+from inward.network.graph import Graph, Point
+from inward.network.network import Network
+
+INPUT = "input"
+# Of a point that gives what it is given: there is nothing to draw between them.
+_IDENTITY = "returns its input"
+
+
+def wiring(net: Network) -> dict[str, Any]:
+    """The architecture for a picture of it.
+
+    ``nodes`` are the points with the modules around them, parents before their children, else in the order of
+    computation; ``edges`` connect those that have nothing inside, along the values that one reads of another.
+    Operations that are no points of their own belong to the next that is. A network without a graph has no edges:
+    ``exact`` is false then, and ``reason`` says why.
+    """
+    graph = net.graph(net.size)
+    shown = {name: p for name, p in graph.points.items() if p.node and p.note != _IDENTITY}
+    inner = {".".join(parts[:depth]) for name in shown for parts in [name.split(".")] for depth in range(1, len(parts))}
+    taken = INPUT if INPUT not in graph.points else f"{INPUT}:"
+    nodes = [_input(net, taken)]
+    nodes += [_node(name, shown.get(name), container=name in inner) for name in _parents_first(shown)]
+    exact = isinstance(graph, Graph)
+    leaves = {name: p for name, p in shown.items() if name not in inner}
+    return {
+        "name": net.name,
+        "size": list(net.size),
+        "exact": exact,
+        "reason": None if isinstance(graph, Graph) else graph.reason,
+        "nodes": nodes,
+        "edges": _edges(graph, leaves, taken) if isinstance(graph, Graph) else [],
+    }
+
+
+def _parents_first(names: Iterable[str]) -> list[str]:
+    found: dict[str, None] = {}
+    for name in names:
+        parts = name.split(".")
+        found |= {".".join(parts[:depth]): None for depth in range(1, len(parts) + 1)}
+    return list(found)
+
+
+def _input(net: Network, name: str) -> dict[str, Any]:
+    shape = [1, net.preprocess.channels, *net.size]
+    told = {"id": name, "parent": "", "label": "image", "kind": "input", "container": False, "point": False}
+    counted = {"parameters": 0, "multiply_adds": 0, "activation": math.prod(shape)}
+    return told | {"module": "", "shape": shape, "units": None, "grid": list(net.size), **counted, "note": ""}
+
+
+def _node(name: str, point: Point | None, *, container: bool) -> dict[str, Any]:
+    parent, _, label = name.rpartition(".")
+    told = {"id": name, "parent": parent, "label": label, "container": container, "point": point is not None}
+    if point is None:
+        nothing = {"shape": None, "units": None, "grid": None, "parameters": 0, "multiply_adds": 0, "activation": 0}
+        return told | {"kind": "module", "module": "", "note": "", **nothing}
+    shape = None if point.shape is None else list(point.shape)
+    grid = None if point.shape is None else point.layout.grid_size(point.shape)
+    return told | {
+        "kind": point.kind,
+        "module": point.module,
+        "shape": shape,
+        "units": point.units,
+        "grid": None if grid is None else list(grid),
+        "parameters": point.parameters,
+        "multiply_adds": point.multiply_adds,
+        "activation": 0 if shape is None else math.prod(shape),
+        "note": point.note,
+    }
+
+
+def _edges(graph: Graph, leaves: Mapping[str, Point], taken: str) -> list[list[str]]:
+    """Which leaf reads which: back from each of them to the nearest others."""
+    # Of several points of one value the first made it.
+    owners: dict[str, str] = {}
+    for name, point in leaves.items():
+        owners.setdefault(point.node, name)
+    nodes = {node.name: node for node in graph.module.graph.nodes}
+    found: dict[tuple[str, str], None] = {}
+    for name, point in leaves.items():
+        if owners[point.node] != name:
+            found[owners[point.node], name] = None
+            continue
+        for source in _sources(nodes[point.node], owners, taken):
+            found[source, name] = None
+    return [list(edge) for edge in found]
+
+
+def _sources(node: fx.Node, owners: Mapping[str, str], taken: str) -> list[str]:
+    found: dict[str, None] = {}
+    stack, seen = list(reversed(node.all_input_nodes)), set[fx.Node]()
+    while stack:
+        one = stack.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        if one.name in owners:
+            found[owners[one.name]] = None
+        elif one.op == "placeholder":
+            found[taken] = None
+        else:
+            stack.extend(reversed(one.all_input_nodes))
+    return list(found)
