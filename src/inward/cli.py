@@ -25,6 +25,7 @@ from inward.network.address import nearest
 from inward.network.load import DEFAULT, is_run
 from inward.options import Shared, as_whole
 from inward.pictures import find, read
+from inward.serve_command import serve
 from inward.study import study
 from inward.terminal import answer, progress_bar
 from inward.train_command import app as training
@@ -45,6 +46,7 @@ for _family in families():
 app.command(study)
 app.command(evaluation)
 app.command(training)
+app.command(serve, help_epilogue=examples("serve"))
 
 
 @app.command(help_epilogue=examples("show"))

@@ -1,0 +1,1 @@
+"""The page's server: one process, one or two networks, one computation at a time."""

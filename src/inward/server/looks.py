@@ -1,0 +1,151 @@
+"""What a page asks that is computed at once: answers, activations, what a point sees, a unit taken out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from inward import draw
+from inward.architecture import totals
+from inward.errors import CallError, InwardError
+from inward.methods.predict import predict
+from inward.network.ablation import without
+from inward.network.network import Network
+from inward.network.receptive import receptive_field
+from inward.pictures import read
+from inward.types import Images
+from inward.wiring import wiring
+
+# First-layer filters that are shown, and how many pixels each takes at least.
+_FILTERS, _FILTER = 256, 48
+
+
+@dataclass(frozen=True)
+class Look:
+    """Looks into one network."""
+
+    number: int
+    net: Network
+    _kept: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """The network in a few facts."""
+        net = self.net
+        try:
+            classes = net.classes(size=net.size)
+        except CallError:
+            classes = None
+        return {
+            "id": self.number,
+            "name": net.name,
+            "size": list(net.size),
+            "channels": net.preprocess.channels,
+            "classes": classes,
+            "parameters": net.parameters,
+            "multiply_adds": totals(net)["multiply_adds"],
+            "device": str(net.device),
+        }
+
+    @cached_property
+    def architecture(self) -> dict[str, Any]:
+        """See :func:`inward.wiring.wiring`."""
+        return wiring(self.net)
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """A point in full. Raises CallError where there is none of this name."""
+        if name not in self.net.points:
+            raise CallError("there is no such point in this network; choose one of its architecture")
+        point = self.net.points[name]
+        told = next(node for node in self.architecture["nodes"] if node["id"] == name) if point.node else {}
+        keys = ("id", "module", "shape", "units", "grid", "parameters", "multiply_adds", "activation", "note")
+        filters = self._filters(name)
+        return {
+            **{key: told.get(key) for key in keys},
+            "id": name,
+            "module": point.module,
+            "note": point.note,
+            "layout": point.layout.kind,
+            "source": point.source,
+            "receptive_field": self._field(name),
+            "filters": None if filters is None else len(filters),
+        }
+
+    def _field(self, name: str) -> list[int] | None:
+        if not self.net.points[name].node:
+            return None
+        try:
+            grid = self.net.points[name].layout.grid_size(self.net.points[name].shape or ())
+            middle = "" if grid is None else f"@{grid[0] // 2},{grid[1] // 2}"
+            box = receptive_field(self.net, f"{name}/0{middle}" if middle else name, clip=False)
+        except InwardError:
+            return None
+        return [box.height, box.width]
+
+    def filters(self, name: str) -> Image.Image:
+        """The weights of a first layer as pictures. Raises CallError where there are none."""
+        found = self._filters(name) if name in self.net.points else None
+        if found is None:
+            raise CallError("this point has no filters that can be shown as pictures")
+        columns = math.ceil(math.sqrt(len(found)))
+        tall, wide = found.shape[2:]
+        scale = max(1, _FILTER // max(tall, wide))
+        cell = (tall * scale + 4, wide * scale + 4)
+        sheet = Image.new("RGB", (columns * cell[1], math.ceil(len(found) / columns) * cell[0]), (128, 128, 128))
+        for index, one in enumerate(found):
+            # Zero is gray, and the largest weight of a filter is white or black.
+            picture = draw.to_picture(0.5 + one / (2 * one.abs().max().clamp_min(1e-12)))
+            row, column = divmod(index, columns)
+            enlarged = picture.resize((wide * scale, tall * scale), Image.Resampling.NEAREST)
+            sheet.paste(enlarged, (column * cell[1] + 2, row * cell[0] + 2))
+        return sheet
+
+    def _filters(self, name: str) -> torch.Tensor | None:
+        weight = self.net._source.weights().get(f"{name}.weight")
+        channels = self.net.preprocess.channels
+        if weight is None or weight.ndim != 4 or weight.shape[1] != channels or channels not in (1, 3):
+            return None
+        return weight[:_FILTERS].detach().float().cpu() if min(weight.shape[2:]) > 1 else None
+
+    def answers(self, file: Path) -> list[dict[str, Any]]:
+        """The five most probable classes."""
+        return _top(self.net, self.image(file))
+
+    def activations(self, file: Path, name: str) -> dict[str, list[float]]:
+        """Of every unit of a point the largest activation and the mean, on a picture."""
+        if name not in self.net.points:
+            raise CallError("there is no such point in this network; choose one of its architecture")
+        with torch.no_grad():
+            found = self.net.trace(self.image(file), [name]).features(name)[0].float().cpu()
+        flat = found.reshape(len(found), -1)
+        return {"maxima": _finite(flat.amax(1)), "means": _finite(flat.mean(1))}
+
+    def ablation(self, file: Path, address: str) -> dict[str, list[dict[str, Any]]]:
+        """The answers with a unit and without it."""
+        image = self.image(file)
+        return {"before": _top(self.net, image), "after": _top(without(self.net, address), image)}
+
+    def image(self, file: Path) -> Images:
+        """A picture as this network sees it."""
+        return read([file], self.net).to(self.net.device)
+
+
+def _top(net: Network, image: Images) -> list[dict[str, Any]]:
+    return [{"class": p.index, "label": p.label, "probability": p.probability} for p in predict(net, image)[0]]
+
+
+def _finite(values: torch.Tensor) -> list[float]:
+    """JSON has no infinities and no NaN."""
+    return torch.nan_to_num(values).tolist()
+
+
+def looks(nets: Sequence[Network]) -> list[Look]:
+    """One a network."""
+    return [Look(number, net) for number, net in enumerate(nets)]

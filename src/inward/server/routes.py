@@ -1,0 +1,316 @@
+"""What may be asked below ``/api``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from inward import draw
+from inward.errors import CallError
+from inward.methods.method import Method
+from inward.methods.table import TABLE
+from inward.pictures import read
+from inward.server.forms import checked, schema
+from inward.server.jobs import ENDED, Ask, Job
+from inward.server.library import Picture, thumbnail
+from inward.server.looks import Look
+from inward.server.state import Server
+from inward.version import VERSION
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"description": told, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
+    for status, told in {
+        401: "The token is missing.",
+        403: "The request comes from another site.",
+        404: "There is no such thing.",
+        413: "This is too large.",
+        421: "The server is not called by this name.",
+        422: "Something asked for does not fit.",
+        429: "Too much waits.",
+    }.items()
+}
+# At most so often is a page told of a job.
+_PAUSE = 0.2
+_KEEP = {"Cache-Control": "private, max-age=86400"}
+_FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+_ADDRESS = 400
+
+
+class MissingError(CallError):
+    """There is no such thing."""
+
+    status = 404
+
+
+class Error(BaseModel):
+    """What went wrong, in one sentence; of an option, its name."""
+
+    error: str
+    option: str | None = None
+
+
+class Asked(BaseModel):
+    """A job: a method on a network, of a picture, or of units."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    method: str = Field(max_length=100, description="a name of GET /api/methods")
+    network: int = Field(0, ge=0, le=1)
+    image: str | None = Field(None, max_length=64, description="the id of a picture")
+    addresses: list[Annotated[str, Field(min_length=1, max_length=_ADDRESS)]] = Field([], max_length=64)
+    options: dict[str, Any] = Field({}, description="see the schema of the method")
+    video: bool = Field(False, description="film the picture on its way")
+    background: bool = Field(False, description="after all that was asked for otherwise")
+
+
+def _server(request: Request) -> Server:
+    return request.app.state.server
+
+
+Here = Annotated[Server, Depends(_server)]
+Id = Annotated[str, Path(pattern="^[A-Za-z0-9-]{1,96}$")]
+Point = Annotated[str, Query(max_length=_ADDRESS)]
+ImageId = Annotated[str, Query(pattern="^[A-Za-z0-9]{1,64}$")]
+Number = Annotated[int, Path(ge=0, le=1)]
+router = APIRouter(responses=_ERRORS)
+
+
+def _look(server: Server, number: int) -> Look:
+    if number >= len(server.looks):
+        raise MissingError("there is no second network; start inward serve with --compare")
+    return server.looks[number]
+
+
+def _picture(server: Server, name: str) -> Picture:
+    try:
+        return server.library.get(name)
+    except CallError as error:
+        raise MissingError(str(error)) from error
+
+
+@router.get("/session", responses={200: {"model": dict[str, Any]}})
+def session(server: Here) -> JSONResponse:
+    """The networks and the bounds of this server."""
+    settings = server.settings
+    limits = {
+        "upload_bytes": settings.upload_bytes,
+        "upload_pixels": settings.upload_pixels,
+        "waiting": settings.waiting,
+    }
+    told = {"version": VERSION, "folder": settings.folder is not None, "reading": False, "limits": limits}
+    return JSONResponse(told | {"networks": [look.about for look in server.looks]})
+
+
+@router.get("/networks/{number}/architecture")
+def architecture(server: Here, number: Number) -> JSONResponse:
+    """The points of a network, and which reads which."""
+    return JSONResponse(_look(server, number).architecture)
+
+
+@router.get("/networks/{number}/labels")
+def labels(server: Here, number: Number) -> JSONResponse:
+    """The names of the classes, where there are any."""
+    names = _look(server, number).net.labels
+    return JSONResponse({"labels": None if names is None else list(names)})
+
+
+@router.get("/networks/{number}/facts")
+def facts(server: Here, number: Number, point: Point) -> JSONResponse:
+    """All that is known of a point."""
+    return JSONResponse(_look(server, number).facts(point))
+
+
+@router.get("/networks/{number}/filters.png", response_class=Response)
+def filters(server: Here, number: Number, point: Point) -> Response:
+    """The weights of a first layer, a picture each."""
+    sheet = _look(server, number).filters(point)
+    return Response(draw.to_bytes(sheet), media_type="image/png", headers=_KEEP)
+
+
+@router.get("/networks/{number}/answers")
+def answers(server: Here, number: Number, image: ImageId) -> JSONResponse:
+    """The five most probable classes of a picture."""
+    look, picture = _look(server, number), _picture(server, image)
+    with server.computing():
+        return JSONResponse({"top": look.answers(picture.file)})
+
+
+@router.get("/networks/{number}/activations")
+def activations(server: Here, number: Number, image: ImageId, point: Point) -> JSONResponse:
+    """Of every unit of a point the largest activation and the mean, on a picture."""
+    look, picture = _look(server, number), _picture(server, image)
+    with server.computing():
+        return JSONResponse(look.activations(picture.file, point))
+
+
+@router.get("/networks/{number}/ablation")
+def ablation(server: Here, number: Number, image: ImageId, address: Point) -> JSONResponse:
+    """The answers to a picture with a unit, and without it."""
+    look, picture = _look(server, number), _picture(server, image)
+    with server.computing():
+        return JSONResponse(look.ablation(picture.file, address))
+
+
+@router.get("/methods")
+def methods() -> JSONResponse:
+    """The table of methods, each with the schema of its options."""
+    return JSONResponse([_method(row) for row in TABLE])
+
+
+def _method(row: Method) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "command": row.command,
+        "takes": row.takes,
+        "returns": row.returns.__name__.lower(),
+        "question": row.question,
+        "paper": row.paper,
+        "summary": (row.function.__doc__ or "").splitlines()[0].replace("``", ""),
+        "schema": schema(row),
+    }
+
+
+def _told(picture: Picture) -> dict[str, Any]:
+    told = {"id": picture.id, "name": picture.name, "source": picture.source}
+    return told | {"width": picture.width, "height": picture.height}
+
+
+@router.get("/images")
+def images(server: Here) -> JSONResponse:
+    """The pictures that there are."""
+    return JSONResponse([_told(picture) for picture in server.library.all()])
+
+
+_BODY = {"requestBody": {"required": True, "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}}
+
+
+@router.post("/images", status_code=201, openapi_extra=_BODY)
+async def add(server: Here, request: Request, name: Annotated[str, Query(max_length=400)] = "") -> JSONResponse:
+    """Keeps a picture: the bytes of its file."""
+    data = await request.body()
+    picture = await asyncio.to_thread(server.library.add, data, name)
+    return JSONResponse(_told(picture), status_code=201)
+
+
+@router.get("/images/{name}/picture.png", response_class=Response)
+def picture(server: Here, name: Id, network: Annotated[int | None, Query(ge=0, le=1)] = None) -> Response:
+    """A picture as a network sees it; without one, at its own shape and small."""
+    found = _picture(server, name)
+    if network is None:
+        return Response(draw.to_bytes(thumbnail(found)), media_type="image/png", headers=_KEEP)
+    seen = draw.to_picture(read([found.file], _look(server, network).net)[0])
+    return Response(draw.to_bytes(seen), media_type="image/png", headers=_KEEP)
+
+
+@router.post("/jobs", status_code=202, responses={200: {"description": "All of it is known already."}})
+def submit(server: Here, asked: Asked) -> JSONResponse:
+    """Computes something; what is known already is there at once."""
+    job = server.jobs.submit(*_checked(server, asked))
+    return JSONResponse(job.told(), status_code=200 if job.state == "done" else 202)
+
+
+def _checked(server: Server, asked: Asked) -> tuple[Ask, dict[str, str]]:
+    """What is asked for, and what of it is there. Raises CallError for what does not fit."""
+    row = next((row for row in TABLE if row.name == asked.method), None)
+    if row is None:
+        raise CallError("there is no such method; choose one that is listed")
+    net = _look(server, asked.network).net
+    if row.takes == "images" and asked.image is None:
+        raise CallError(f"{row.name} needs a picture; choose one")
+    if row.takes == "addresses" and not asked.addresses:
+        raise CallError(f"{row.name} needs a unit; choose one")
+    image = None if row.takes == "addresses" else _picture(server, asked.image or "").id
+    addresses = tuple(dict.fromkeys(asked.addresses)) if row.takes == "addresses" else ()
+    if asked.video and len(addresses) > 1:
+        raise CallError("one unit is filmed at a time; ask for each")
+    options = checked(row, asked.options, lambda name: str(_picture(server, name).file))
+    for address in addresses:
+        if " " not in address.strip():
+            net.resolve(address)
+    ask = Ask(row, asked.network, image, addresses, options, asked.options, asked.video, asked.background)
+    return ask, server.work.known(ask)
+
+
+@router.get("/jobs")
+def jobs(server: Here) -> JSONResponse:
+    """All jobs, the newest first."""
+    return JSONResponse([job.told() for job in server.jobs.all()])
+
+
+def _job(server: Server, name: str) -> Job:
+    found = server.jobs.get(name)
+    if found is None:
+        raise MissingError("there is no such job; the server may have been started again since")
+    return found
+
+
+@router.get("/jobs/{name}")
+def job(server: Here, name: Id) -> JSONResponse:
+    """One job."""
+    return JSONResponse(_job(server, name).told())
+
+
+@router.delete("/jobs/{name}")
+def cancel(server: Here, name: Id) -> JSONResponse:
+    """Stops a job."""
+    found = _job(server, name)
+    server.jobs.cancel(found)
+    return JSONResponse(found.told())
+
+
+@router.get("/jobs/{name}/events", response_class=StreamingResponse)
+async def job_events(server: Here, name: Id) -> StreamingResponse:
+    """The states of a job as server-sent events, to its end."""
+    return _stream(server, _job(server, name))
+
+
+@router.get("/events", response_class=StreamingResponse)
+async def events(server: Here) -> StreamingResponse:
+    """The states of all jobs as server-sent events."""
+    return _stream(server, None)
+
+
+def _stream(server: Server, only: Job | None) -> StreamingResponse:
+    listener = server.jobs.listen()
+
+    async def lines() -> AsyncIterator[str]:
+        if only is not None:
+            yield _event(only.told())
+        if only is None or only.state not in ENDED:
+            async for changed in listener.changes(_PAUSE):
+                own = [told for told in changed if only is None or told["id"] == only.id]
+                yield "".join(map(_event, own)) or ": nothing new\n\n"
+                if only is not None and only.state in ENDED:
+                    break
+        server.jobs.leave(listener)
+
+    return StreamingResponse(lines(), media_type="text/event-stream")
+
+
+def _event(told: dict[str, Any]) -> str:
+    return f"event: job\ndata: {json.dumps(told)}\n\n"
+
+
+@router.get("/results/{name}")
+def result(server: Here, name: Id) -> JSONResponse:
+    """A result: what was found, the lines that make it again, its files."""
+    try:
+        return JSONResponse(server.store.told(name))
+    except CallError as error:
+        raise MissingError(str(error)) from error
+
+
+@router.get("/results/{name}/files/{file}", response_class=FileResponse)
+def result_file(server: Here, name: Id, file: Annotated[str, Path(max_length=100)]) -> FileResponse:
+    """One of its files."""
+    try:
+        path, kind = server.store.file(name, file)
+    except CallError as error:
+        raise MissingError(str(error)) from error
+    return FileResponse(path, media_type=kind, headers=_FOREVER)

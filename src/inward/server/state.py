@@ -1,0 +1,41 @@
+"""What a running server holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from inward.server.jobs import Jobs
+from inward.server.library import Library
+from inward.server.looks import Look, looks
+from inward.server.settings import Settings
+from inward.server.store import Store
+from inward.server.turns import Turns, Urgency
+from inward.server.work import Work
+
+
+class Server:
+    """The networks, the pictures, the results and the jobs.
+
+    Raises InwardError where its folder cannot be written.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.library = Library(settings)
+        self.library.fill()
+        self.looks: Sequence[Look] = looks(settings.nets)
+        self.store = Store(settings.out, settings.seed)
+        self.turns = Turns()
+        self.work = Work(settings.nets, self.library, self.store)
+        self.jobs = Jobs(self.work, self.turns, settings.waiting)
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Within, a request computes: others wait, and running jobs between two passes."""
+        with self.turns.turn(Urgency.REQUEST):
+            yield
+
+    def close(self) -> None:
+        """Stops what runs."""
+        self.jobs.close()

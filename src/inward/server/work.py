@@ -1,0 +1,97 @@
+"""What a job does: a method on a picture or on units, its results saved as they come."""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inward.explain_command import with_input
+from inward.network.network import Network
+from inward.pictures import read
+from inward.redraw_command import read_for
+from inward.results import Redrawn, Result
+from inward.row import Pass
+from inward.runs.film import LateFilming
+from inward.server.jobs import Ask, Progress
+from inward.server.library import Library
+from inward.server.store import Store
+
+_VIDEO = "webp"
+"""Every browser plays it, and no encoder has to be installed."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Computes what jobs ask for."""
+
+    nets: Sequence[Network]
+    library: Library
+    store: Store
+
+    def keys(self, ask: Ask) -> dict[str, str]:
+        """The ids of what is asked for: by address, or under no name for a picture."""
+        net, hashes = self.nets[ask.network], self._hashes(ask.options)
+
+        def key(of: str) -> str:
+            return self.store.key(ask.row, net, ask.options, of, hashes, video=ask.video)
+
+        if ask.row.takes == "addresses":
+            return {address: key(address) for address in ask.addresses}
+        return {"": key(self.library.sha256(self.library.get(ask.image or "")))}
+
+    def known(self, ask: Ask) -> dict[str, str]:
+        """Those of them that are there."""
+        return {address: name for address, name in self.keys(ask).items() if self.store.has(name)}
+
+    def __call__(self, ask: Ask, progress: Progress) -> None:
+        """Computes what is not there yet."""
+        keys, known = self.keys(ask), self.known(ask)
+        for address, name in known.items():
+            progress.found(address, name)
+        todo = [address for address in keys if address not in known]
+        if not todo:
+            return
+        with tempfile.TemporaryDirectory(prefix="inward-") as folder, warnings.catch_warnings():
+            # What a result says of itself is in its notes.
+            warnings.simplefilter("ignore")
+            film = LateFilming(_VIDEO if ask.video else None, todo[0], Path(folder))
+            with film.stack:
+                result = self._result(ask, todo, progress, film)
+                for index, address in enumerate(todo):
+                    one = result[index]
+                    if ask.row.takes == "images":
+                        one = with_input(one, self.library.get(ask.image or "").file)
+                    self.store.save(keys[address], one, film.finish())
+                    progress.found(address, keys[address])
+
+    def _result(self, ask: Ask, todo: list[str], progress: Progress, film: LateFilming) -> Result:
+        row, net = ask.row, self.nets[ask.network]
+        options, known = dict(ask.options), inspect.signature(row.function).parameters
+
+        def passed(now: Pass) -> None:
+            progress(now.done, now.total)
+            film(now)
+
+        options |= {"on_pass": passed} if "on_pass" in known else {}
+        options |= {"on_progress": progress} if "on_progress" in known else {}
+        options |= {"seed": self.store.seed} if "seed" in known else {}
+        progress(0, 1)
+        if row.takes == "addresses":
+            return row.function(net, todo, **options)
+        file = self.library.get(ask.image or "").file
+        images = read_for(row, net, file) if row.returns is Redrawn else read([file], net).to(net.device)
+        return row.function(net, images, **options)
+
+    def _hashes(self, options: Mapping[str, Any]) -> dict[str, str]:
+        """The SHA-256 of the pictures among options, by file."""
+        words = {word for value in options.values() for word in ([value] if isinstance(value, str) else _listed(value))}
+        return {str(p.file): self.library.sha256(p) for p in self.library.all() if str(p.file) in words}
+
+
+def _listed(value: Any) -> list[str]:
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list | tuple) else []
