@@ -388,3 +388,11 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_an_option_of_one_name_is_a_number_where_the_method_takes_one() -> None:
+    from inward.choices import choices
+    from inward.methods.table import by_name
+
+    hints = {name: next(c.hint for c in choices(by_name(name)) if c.name == "start") for name in ("ddn", "invert")}
+    assert hints == {"ddn": float, "invert": str}

@@ -22,8 +22,7 @@ _INTERNAL = {"on_pass", "on_progress", "size", "seed"}
 _WORD = {"target", "label", "start", "guide"}
 SEVERAL = {"baseline", "references", "style", "regions"}
 NUMBERS = {"shares"}
-PICTURES = {"baseline", "references", "style", "regions", "start", "guide"}
-"""Options whose words may be picture files."""
+_PICTURES = {"baseline", "references", "style", "regions", "start", "guide"}
 FOLDERS = {"spectrum"}
 """Options whose words are folders or files of other kinds."""
 
@@ -61,8 +60,13 @@ class Choice:
         return self.default is inspect.Parameter.empty
 
     @property
+    def pictures(self) -> bool:
+        """Whether its words may be picture files."""
+        return self.name in _PICTURES and self.hint is not float
+
+    @property
     def words(self) -> tuple[str, ...]:
-        """The words that an option of :data:`PICTURES` knows beside pictures."""
+        """The words that it knows beside pictures."""
         own = [self.default] if isinstance(self.default, str) else list(self.default or ()) if not self.needed else []
         if self.name == "baseline":
             return tuple(dict.fromkeys([*BASELINES, *own]))
@@ -91,7 +95,8 @@ def _given(parameter: inspect.Parameter, hint: Any, *, objective: bool) -> Any:
         return tuple[str, ...] | None
     if parameter.name in NUMBERS:
         return tuple[float, ...]
-    if parameter.name in _WORD:
+    # Of one attack the start is a length.
+    if parameter.name in _WORD and hint is not float:
         return str | None if parameter.default is None else str
     return str | None if objective else hint
 

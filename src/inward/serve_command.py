@@ -61,6 +61,8 @@ def serve(
         raise CallError(f"others may reach {host}; add --anywhere if that is meant")
     if images is not None and not images.is_dir():
         raise CallError(f"there is no folder {images}; name one that holds pictures")
+    if model is None and compare is not None:
+        raise CallError(f"name the network that {compare} is compared with: inward serve MODEL --compare {compare}")
     # A port is found before networks are loaded, which takes seconds.
     listening = _listening(host, port)
     with contextlib.closing(listening):
@@ -69,10 +71,8 @@ def serve(
 
 
 def _networks(model: str | None, compare: str | None, compare_weights: str | None, shared: Shared) -> list[Network]:
-    if model is None and compare is None:
-        return [shared.network(f"inward/{name}") for name in TWINS]
     if model is None:
-        raise CallError(f"name the network that {compare} is compared with: inward serve MODEL --compare {compare}")
+        return [shared.network(f"inward/{name}") for name in TWINS]
     first = shared.network(model)
     if compare is None:
         return [first]

@@ -117,6 +117,10 @@ def _handle_errors(app: FastAPI) -> None:
     def slow(_: Request, __: TimeoutError) -> Response:
         return refusal(408, "this did not come whole in time; send it again")
 
+    @app.exception_handler(Exception)
+    def broken(_: Request, error: Exception) -> Response:
+        return refusal(500, f"the server failed ({type(error).__name__}); what it printed says where")
+
     @app.exception_handler(MemoryError)
     def full(_: Request, __: MemoryError) -> Response:
         return refusal(503, "there is not enough memory; ask again when less is running")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from inward.choices import FOLDERS, NUMBERS, PICTURES, SEVERAL, Choice, choices, number_of, of_words
+from inward.choices import FOLDERS, NUMBERS, SEVERAL, Choice, choices, number_of, of_words
 from inward.errors import CallError
 from inward.methods.method import Method
 from inward.methods.table import TABLE
@@ -49,7 +49,7 @@ def schema(row: Method) -> dict[str, Any]:
 
 def _field(choice: Choice) -> tuple[Any, Any]:
     more: dict[str, Any] = {}
-    if choice.name in PICTURES:
+    if choice.pictures:
         more = {"x-pictures": True, "x-words": list(choice.words)}
     elif choice.objective or choice.name in ("label", "at", "content_at", "style_at", "through"):
         more = {"x-address": True}
@@ -96,7 +96,7 @@ def checked(row: Method, given: Mapping[str, Any], file_of: Callable[[str], str]
     found = {}
     for name in model.model_fields_set:
         value = getattr(model, name)
-        if name in PICTURES:
+        if known[name].pictures:
             value = _with_files(known[name], value, file_of)
         found[name] = _as_taken(row, name, value)
     return found
