@@ -290,3 +290,35 @@ def test_a_full_queue_is_told(net: inward.Network, tmp_path: Path) -> None:
         # A server that ends does not wait for what runs.
         started = time.monotonic()
     assert time.monotonic() - started < 20
+
+
+def test_what_the_pictures_of_the_folder_do_to_a_unit(net: inward.Network, tmp_path: Path, shared_data: Path) -> None:
+    files = sorted((shared_data / "imagenet-sample").glob("*.jpg"))[:12]
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for file in files:
+        (folder / file.name).symlink_to(file)
+    with serving([net], tmp_path / "out", folder=folder) as client:
+        assert [p["name"] for p in client.get("images") if p["source"] == "folder"] == [f.name for f in files]
+        assert client.get(f"networks/0/unit?address={UNIT}")["study"] == "open"
+        client.done("activations", addresses=["stage2.1"])
+        told = client.get(f"networks/0/unit?address={UNIT}")
+        values = net.trace(inward.read(files, net), ["stage2.1"]).features("stage2.1")[:, 5].flatten(1)
+        best = values.amax(1).sort(descending=True, stable=True)
+        assert told["study"] == "ready"
+        assert told["maximum"] == pytest.approx(best.values[0].item())
+        assert [e["name"] for e in told["examples"]] == [files[i].name for i in best.indices[:9].tolist()]
+        assert sum(told["histogram"]["counts"]) == values.numel()
+        top, left, bottom, right = told["examples"][0]["box"]
+        whole, patch = (
+            np.asarray(Image.open(io.BytesIO(client.ask("GET", "/" + told["examples"][0][kind]).body)))
+            for kind in ("picture", "patch")
+        )
+        assert np.array_equal(patch, whole[max(top, 0) : bottom, max(left, 0) : right])
+        # A second time it is there at once.
+        assert client.submit("activations", addresses=["stage2.1"])["state"] == "done"
+        assert client.ask("GET", f"/api/networks/0/example.png?address={UNIT}&rank=50").status == 422
+    with serving([net], tmp_path / "none") as client:
+        assert client.get(f"networks/0/unit?address={UNIT}")["study"] == "none"
+        job = client.submit("activations", addresses=["stage2.1"])
+        assert "--images" in client.until(job["id"], "failed", "done")["error"]

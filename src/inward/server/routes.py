@@ -21,6 +21,7 @@ from inward.server.jobs import ENDED, Ask, Job
 from inward.server.library import Picture, thumbnail
 from inward.server.looks import Look
 from inward.server.state import Server
+from inward.server.studying import STUDY, studied
 from inward.version import VERSION
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -157,6 +158,21 @@ def ablation(server: Here, number: Number, image: ImageId, address: Point) -> JS
         return JSONResponse(look.ablation(picture.file, address))
 
 
+@router.get("/networks/{number}/unit")
+def unit(server: Here, number: Number, address: Point) -> JSONResponse:
+    """What the pictures of the folder do to a unit, once a job of the method ``activations`` has looked."""
+    return JSONResponse(server.studies.unit(_look(server, number).number, address))
+
+
+@router.get("/networks/{number}/example.png", response_class=Response)
+def example(
+    server: Here, number: Number, address: Point, rank: Annotated[int, Query(ge=0, le=99)], whole: bool = False
+) -> Response:
+    """What a unit saw where it was excited most, or all of that picture."""
+    shown = server.studies.example(_look(server, number).number, address, rank, whole=whole)
+    return Response(draw.to_bytes(shown), media_type="image/png", headers=_KEEP)
+
+
 @router.get("/methods")
 def methods() -> JSONResponse:
     """The table of methods, each with the schema of its options."""
@@ -217,9 +233,11 @@ def submit(server: Here, asked: Asked) -> JSONResponse:
 
 def _checked(server: Server, asked: Asked) -> tuple[Ask, dict[str, str]]:
     """What is asked for, and what of it is there. Raises CallError for what does not fit."""
-    row = next((row for row in TABLE if row.name == asked.method), None)
+    row = next((row for row in (*TABLE, STUDY) if row.name == asked.method), None)
     if row is None:
         raise CallError("there is no such method; choose one that is listed")
+    if row is STUDY:
+        return _study(server, asked)
     net = _look(server, asked.network).net
     if row.takes == "images" and asked.image is None:
         raise CallError(f"{row.name} needs a picture; choose one")
@@ -234,6 +252,16 @@ def _checked(server: Server, asked: Asked) -> tuple[Ask, dict[str, str]]:
         if " " not in address.strip():
             net.resolve(address)
     ask = Ask(row, asked.network, image, addresses, options, asked.options, asked.video, asked.background)
+    return ask, server.work.known(ask)
+
+
+def _study(server: Server, asked: Asked) -> tuple[Ask, dict[str, str]]:
+    """The study of points, over the pictures of the folder. It has no options."""
+    net = _look(server, asked.network).net
+    if asked.options or not asked.addresses:
+        raise CallError("a study needs the name of a point, and has no options")
+    points = tuple(dict.fromkeys(studied(net, point) for point in asked.addresses))
+    ask = Ask(STUDY, asked.network, None, points, {}, {}, background=asked.background)
     return ask, server.work.known(ask)
 
 

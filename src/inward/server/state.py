@@ -10,6 +10,7 @@ from inward.server.library import Library
 from inward.server.looks import Look, looks
 from inward.server.settings import Settings
 from inward.server.store import Store
+from inward.server.studying import Studies
 from inward.server.turns import Turns, Urgency
 from inward.server.work import Work
 
@@ -27,7 +28,8 @@ class Server:
         self.looks: Sequence[Look] = looks(settings.nets)
         self.store = Store(settings.out, settings.seed)
         self.turns = Turns()
-        self.work = Work(settings.nets, self.library, self.store)
+        self.studies = Studies(settings.nets, settings.folder, settings.out)
+        self.work = Work(settings.nets, self.library, self.store, self.studies)
         self.jobs = Jobs(self.work, self.turns, settings.waiting)
 
     @contextmanager

@@ -20,6 +20,7 @@ from inward.runs.film import LateFilming
 from inward.server.jobs import Ask, Progress
 from inward.server.library import Library
 from inward.server.store import Store
+from inward.server.studying import STUDY, Studies
 
 _VIDEO = "webp"
 """Every browser plays it, and no encoder has to be installed."""
@@ -32,6 +33,7 @@ class Work:
     nets: Sequence[Network]
     library: Library
     store: Store
+    studies: Studies
 
     def keys(self, ask: Ask) -> dict[str, str]:
         """The ids of what is asked for: by address, or under no name for a picture."""
@@ -46,10 +48,17 @@ class Work:
 
     def known(self, ask: Ask) -> dict[str, str]:
         """Those of them that are there."""
+        if ask.row is STUDY:
+            return {p: "" for p in ask.addresses if self.studies.of(ask.network, p) is not None}
         return {address: name for address, name in self.keys(ask).items() if self.store.has(name)}
 
     def __call__(self, ask: Ask, progress: Progress) -> None:
         """Computes what is not there yet."""
+        if ask.row is STUDY:
+            for point in ask.addresses:
+                self.studies.make(ask.network, point, progress)
+                progress.found(point, "")
+            return
         keys, known = self.keys(ask), self.known(ask)
         for address, name in known.items():
             progress.found(address, name)
