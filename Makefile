@@ -3,9 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup demo test slow check format docs peers clean
+.PHONY: setup page demo test slow check format docs peers clean
 
-setup: $(READY)
+setup: $(READY) page
+
+# What `inward serve` shows; nothing is done where it is built of these sources.
+page: $(READY)
+	$(BIN)/python web/build.py
 
 # torch comes first and pinned: whatever asks for it later is then content with it.
 $(READY): pyproject.toml constraints.txt
@@ -45,4 +49,4 @@ peers: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement benchmarks/requirements.txt
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist site
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist site web/node_modules src/inward/server/static

@@ -275,7 +275,18 @@ def test_what_the_program_says_of_itself_is_on_the_pages(made):
     assert text.startswith("before\n## inward show\n")
     assert text.endswith("\nafter")
     names = re.findall(r"^## inward (.+)$", text, re.M)
-    assert set(names) == {"show", "predict", "explain", "attack", "visualize", "rerun", "methods", "demo", "serve"} | {
+    assert set(names) == {
+        "show",
+        "predict",
+        "explain",
+        "attack",
+        "visualize",
+        "rerun",
+        "methods",
+        "demo",
+        "serve",
+        "atlas",
+    } | {
         *("invert", "texture", "style", "dream"),
         *("study activations", "study depth", "study activations-table", "evaluate", "train"),
     }

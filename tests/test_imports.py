@@ -69,6 +69,8 @@ INTERFACES = {
     "redraw_command",
     "train_command",
     "serve_command",
+    "site_command",
+    "site",
     "server",
     "demo",
     "study",

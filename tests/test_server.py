@@ -121,6 +121,8 @@ def test_what_is_computed_at_once(client: Client, net: inward.Network, out: Path
     weight = net.edit()._source.weights()["conv.weight"]
     assert facts["filters"] == len(weight)
     assert facts["receptive_field"] == list(weight.shape[2:])
+    # What gives its input as it is, and so is not drawn, has facts all the same.
+    assert client.get("networks/0/facts?point=stage1.0.shortcut")["note"] == "returns its input"
     sheet = client.ask("GET", "/api/networks/0/filters.png?point=conv")
     assert Image.open(io.BytesIO(sheet.body)).format == "PNG"
     shown = client.ask("GET", "/api/images/rocket/picture.png?network=0").body

@@ -26,6 +26,7 @@ from inward.network.load import DEFAULT, is_run
 from inward.options import Shared, as_whole
 from inward.pictures import find, read
 from inward.serve_command import serve
+from inward.site_command import atlas
 from inward.study import study
 from inward.terminal import answer, progress_bar
 from inward.train_command import app as training
@@ -47,6 +48,7 @@ app.command(study)
 app.command(evaluation)
 app.command(training)
 app.command(serve, help_epilogue=examples("serve"))
+app.command(atlas, help_epilogue=examples("atlas"))
 
 
 @app.command(help_epilogue=examples("show"))

@@ -88,6 +88,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "inward serve inward/inception_v1 --weights v1.safetensors --no-browser",
         "inward serve torchvision/resnet50 --compare torchvision/vgg16",
     ),
+    "atlas": (
+        "inward atlas inward/robust --out site",
+        "inward atlas torchvision/resnet50 --layers layer3 layer4 --out site",
+        "inward atlas torchvision/resnet50 --images photographs/ --out site",
+    ),
     "rerun": ("inward rerun out/mixed4a-97/manifest.json",),
     "methods": ("inward methods",),
     "demo": ("inward demo --out demo", "inward demo cat.jpg dog.jpg"),

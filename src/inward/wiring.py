@@ -29,7 +29,7 @@ def wiring(net: Network) -> dict[str, Any]:
     inner = {".".join(parts[:depth]) for name in shown for parts in [name.split(".")] for depth in range(1, len(parts))}
     taken = INPUT if INPUT not in graph.points else f"{INPUT}:"
     nodes = [_input(net, taken)]
-    nodes += [_node(name, shown.get(name), container=name in inner) for name in _parents_first(shown)]
+    nodes += [node(name, shown.get(name), container=name in inner) for name in _parents_first(shown)]
     exact = isinstance(graph, Graph)
     leaves = {name: p for name, p in shown.items() if name not in inner}
     return {
@@ -57,7 +57,8 @@ def _input(net: Network, name: str) -> dict[str, Any]:
     return told | {"module": "", "shape": shape, "units": None, "grid": list(net.size), **counted, "note": ""}
 
 
-def _node(name: str, point: Point | None, *, container: bool) -> dict[str, Any]:
+def node(name: str, point: Point | None, *, container: bool) -> dict[str, Any]:
+    """A point, or a module around points that is none itself, as one of ``nodes``."""
     parent, _, label = name.rpartition(".")
     told = {"id": name, "parent": parent, "label": label, "container": container, "point": point is not None}
     if point is None:
@@ -84,7 +85,7 @@ def _edges(graph: Graph, leaves: Mapping[str, Point], taken: str) -> list[list[s
     owners: dict[str, str] = {}
     for name, point in leaves.items():
         owners.setdefault(point.node, name)
-    nodes = {node.name: node for node in graph.module.graph.nodes}
+    nodes = {each.name: each for each in graph.module.graph.nodes}
     found: dict[tuple[str, str], None] = {}
     for name, point in leaves.items():
         if owners[point.node] != name:
@@ -95,9 +96,9 @@ def _edges(graph: Graph, leaves: Mapping[str, Point], taken: str) -> list[list[s
     return [list(edge) for edge in found]
 
 
-def _sources(node: fx.Node, owners: Mapping[str, str], taken: str) -> list[str]:
+def _sources(end: fx.Node, owners: Mapping[str, str], taken: str) -> list[str]:
     found: dict[str, None] = {}
-    stack, seen = list(reversed(node.all_input_nodes)), set[fx.Node]()
+    stack, seen = list(reversed(end.all_input_nodes)), set[fx.Node]()
     while stack:
         one = stack.pop()
         if one in seen:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from inward.errors import CallError, InwardError
 from inward.methods.predict import predict
 from inward.network.ablation import without
 from inward.network.network import Network
-from inward.network.receptive import receptive_field
+from inward.network.receptive import Field, receptive_fields
 from inward.pictures import read
 from inward.types import Images
-from inward.wiring import wiring
+from inward.wiring import node, wiring
 
 # First-layer filters that are shown, and how many pixels each takes at least.
 _FILTERS, _FILTER = 256, 48
@@ -33,7 +33,6 @@ class Look:
 
     number: int
     net: Network
-    _kept: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     @cached_property
     def about(self) -> dict[str, Any]:
@@ -64,29 +63,33 @@ class Look:
         if name not in self.net.points:
             raise CallError("there is no such point in this network; choose one of its architecture")
         point = self.net.points[name]
-        told = next(node for node in self.architecture["nodes"] if node["id"] == name) if point.node else {}
+        told = node(name, point, container=False)
         keys = ("id", "module", "shape", "units", "grid", "parameters", "multiply_adds", "activation", "note")
         filters = self._filters(name)
         return {
-            **{key: told.get(key) for key in keys},
-            "id": name,
-            "module": point.module,
-            "note": point.note,
+            **{key: told[key] for key in keys},
             "layout": point.layout.kind,
             "source": point.source,
             "receptive_field": self._field(name),
             "filters": None if filters is None else len(filters),
         }
 
-    def _field(self, name: str) -> list[int] | None:
-        if not self.net.points[name].node:
-            return None
+    @cached_property
+    def _fields(self) -> Mapping[str, Field]:
+        """The receptive fields of all points: the way to the last of them is that to the others."""
+        names = [name for name, point in self.net.points.items() if point.node]
         try:
-            grid = self.net.points[name].layout.grid_size(self.net.points[name].shape or ())
-            middle = "" if grid is None else f"@{grid[0] // 2},{grid[1] // 2}"
-            box = receptive_field(self.net, f"{name}/0{middle}" if middle else name, clip=False)
+            return receptive_fields(self.net, names)
         except InwardError:
+            return {}
+
+    def _field(self, name: str) -> list[int] | None:
+        found, point = self._fields.get(name), self.net.points[name]
+        if found is None:
             return None
+        grid = None if point.shape is None else point.layout.grid_size(point.shape)
+        # In the middle, where no edge of the picture cuts it off.
+        box = found.unclipped(None if grid is None else (grid[0] // 2, grid[1] // 2))
         return [box.height, box.width]
 
     def filters(self, name: str) -> Image.Image:

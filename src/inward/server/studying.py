@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import quote
 
 from PIL import Image
-from torch import Tensor
 
 from inward import draw
 from inward.errors import CallError, InwardError
@@ -24,6 +23,7 @@ from inward.results import Result
 from inward.server.jobs import Progress
 from inward.studies.activations import Activations, Example, activations, load
 from inward.studies.patches import patch
+from inward.studies.statistics import shown_histogram
 
 STUDY = Method(
     name="activations",
@@ -78,7 +78,7 @@ class Studies:
         if study is None:
             return {"study": "none" if self.pictures is None else "open", **nothing}
         examples = [_told(number, address, rank, one) for rank, one in enumerate(study.top(address))]
-        histogram = _histogram(*study.histogram(address))
+        histogram = shown_histogram(*study.histogram(address))
         return {"study": "ready", "maximum": study.maximum(address), "histogram": histogram, "examples": examples}
 
     def example(self, number: int, address: str, rank: int, *, whole: bool) -> Image.Image:
@@ -94,14 +94,6 @@ class Studies:
         pictures = str(self.pictures and self.pictures.resolve())
         told = f"{self.nets[number].weights_hash()} {self.nets[number].size} {point} {pictures}"
         return self.out / "studies" / hashlib.sha256(told.encode()).hexdigest()[:24]
-
-
-def _histogram(edges: Tensor, counts: Tensor) -> dict[str, list[float]]:
-    """From the first bin that holds anything to the last; an open end is told as the edge beside it."""
-    held = counts.nonzero()[:, 0].tolist()
-    first, last = (held[0], held[-1]) if held else (0, 0)
-    shown = edges[first : last + 2].clamp(edges[edges.isfinite()].min(), edges[edges.isfinite()].max())
-    return {"edges": shown.tolist(), "counts": counts[first : last + 1].tolist()}
 
 
 def _told(number: int, address: str, rank: int, one: Example) -> dict[str, Any]:

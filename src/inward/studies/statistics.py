@@ -133,3 +133,12 @@ class Statistics:
             where = _binned(part, room[held], None if signs is None else signs[held]).add_(units)
             counts.index_add_(0, where.view(-1), one.expand(where.numel()))
         return self.counts + counts.view_as(self.counts)
+
+
+def shown_histogram(edges: Tensor, counts: Tensor) -> dict[str, list[float]]:
+    """From the first bin that holds anything to the last; an open end is told as the edge beside it."""
+    held = counts.nonzero()[:, 0].tolist()
+    first, last = (held[0], held[-1]) if held else (0, 0)
+    finite = edges[torch.isfinite(edges)]
+    shown = edges[first : last + 2].clamp(finite.min(), finite.max())
+    return {"edges": shown.tolist(), "counts": counts[first : last + 1].tolist()}
