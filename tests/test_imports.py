@@ -69,6 +69,7 @@ INTERFACES = {
     "redraw_command",
     "train_command",
     "serve_command",
+    "explore",
     "site_command",
     "site",
     "server",

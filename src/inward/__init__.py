@@ -4,6 +4,7 @@
 """
 
 from inward.errors import CallError, InwardError, InwardWarning
+from inward.explore import explore
 from inward.gradient import gradient, mean_gradient
 from inward.methods import TABLE
 from inward.methods.apgd import apgd
@@ -74,6 +75,7 @@ __all__ = [
     "deeplift",
     "dream",
     "expected_gradients",
+    "explore",
     "fab",
     "feature_attack",
     "fgsm",

@@ -67,7 +67,10 @@ def create_app(settings: Settings, static: Path = STATIC) -> FastAPI:
         nonce = secrets.token_urlsafe(16)
         index = static / "index.html"
         text = index.read_text("utf-8").replace("__CSP_NONCE__", nonce) if index.is_file() else _UNBUILT
-        return HTMLResponse(text, headers={"Content-Security-Policy": policy(nonce), "Cache-Control": "no-store"})
+        return HTMLResponse(
+            text,
+            headers={"Content-Security-Policy": policy(nonce, framed=settings.framed), "Cache-Control": "no-store"},
+        )
 
     if static.is_dir():
         app.mount("/", _Page(directory=static), name="page")

@@ -34,9 +34,10 @@ HEADERS = {
 }
 
 
-def policy(nonce: str) -> str:
-    """The content security policy of the page."""
-    return _POLICY.format(nonce=nonce)
+def policy(nonce: str, *, framed: bool = False) -> str:
+    """The content security policy of the page; other pages may show it where ``framed``."""
+    told = _POLICY.format(nonce=nonce)
+    return told.replace(" frame-ancestors 'self';", "") if framed else told
 
 
 def cookie_name(port: int) -> str:
@@ -58,11 +59,21 @@ class Guard:
         if scope["type"] != "http":
             return
         headers = Headers(scope=scope)
-        answer = self._refused(scope, headers)
+        inside = self._framed(scope)
+        answer = self._refused(scope, headers) if inside is None else self._too_long(inside, headers)
+        scope = inside or scope
         if answer is None:
             await self.app(scope, self._bounded(scope, headers, receive), _with_headers(send))
         else:
             await answer(scope, receive, _with_headers(send))
+
+    def _framed(self, scope: Scope) -> Scope | None:
+        """The request without the token in its address, where it has that: a secret that no other page knows."""
+        prefix = f"/t/{self.settings.token}"
+        given = str(scope["path"])[: len(prefix)]
+        if not (self.settings.framed and hmac.compare_digest(given.encode(), prefix.encode())):
+            return None
+        return {**scope, "path": str(scope["path"])[len(prefix) :] or "/", "raw_path": b""}
 
     def _refused(self, scope: Scope, headers: Headers) -> Response | None:
         host = headers.get("host", "")
@@ -75,6 +86,9 @@ class Guard:
             return self._enter(asked[-1], host)
         if not self._known(headers, host):
             return refusal(401, "this page needs the link that inward serve printed")
+        return self._too_long(scope, headers)
+
+    def _too_long(self, scope: Scope, headers: Headers) -> Response | None:
         length = headers.get("content-length")
         if length is not None and not (length.isdecimal() and int(length) <= self._most(scope)):
             return refusal(413, f"this is more than {_told(self._most(scope))}; send less")

@@ -27,6 +27,8 @@ class Settings:
         uploads: pictures that are kept, at most.
         waiting: jobs that wait, at most.
         slow: seconds in which a request has to be there whole.
+        framed: whether the page is shown inside of another, a notebook's, in which browsers keep no cookies: the token
+            is a part of every address then.
     """
 
     nets: Sequence[Network]
@@ -40,3 +42,4 @@ class Settings:
     uploads: int = 500
     waiting: int = 200
     slow: float = 60.0
+    framed: bool = False
