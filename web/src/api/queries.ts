@@ -1,0 +1,61 @@
+import { QueryClient, useQuery } from '@tanstack/react-query';
+import { ApiError, client, UNREACHABLE } from './client';
+
+export const queryClient = new QueryClient({
+  defaultOptions: {
+    queries: {
+      staleTime: Infinity,
+      refetchOnWindowFocus: false,
+      retry: (count, error) => error instanceof ApiError && error.status === UNREACHABLE && count < 1,
+    },
+  },
+});
+
+export const useSession = () =>
+  useQuery({
+    queryKey: ['session'],
+    queryFn: client.session,
+    // Asked again and again, so that a server that stopped is noticed, and so is one that came back.
+    refetchInterval: (query) => (query.state.status === 'error' || query.state.fetchFailureCount > 0 ? 3_000 : 15_000),
+    staleTime: 0,
+    retry: false,
+  });
+
+export const useArchitecture = (net: number) =>
+  useQuery({ queryKey: ['architecture', net], queryFn: () => client.architecture(net) });
+
+export const useLabels = (net: number) => useQuery({ queryKey: ['labels', net], queryFn: () => client.labels(net) });
+
+export const useFacts = (net: number, point: string) =>
+  useQuery({ queryKey: ['facts', net, point], queryFn: () => client.facts(net, point) });
+
+export const useMethods = () => useQuery({ queryKey: ['methods'], queryFn: client.methods });
+
+export const useImages = () => useQuery({ queryKey: ['images'], queryFn: client.images });
+
+export const useAnswers = (net: number, image: string | null) =>
+  useQuery({ queryKey: ['answers', net, image], queryFn: () => client.answers(net, image ?? ''), enabled: image !== null });
+
+export const useActivations = (net: number, image: string | null, point: string) =>
+  useQuery({
+    queryKey: ['activations', net, image, point],
+    queryFn: () => client.activations(net, image ?? '', point),
+    enabled: image !== null,
+  });
+
+export const useAblation = (net: number, image: string | null, address: string) =>
+  useQuery({
+    queryKey: ['ablation', net, image, address],
+    queryFn: () => client.ablation(net, image ?? '', address),
+    enabled: image !== null,
+  });
+
+export const useUnit = (net: number, address: string) =>
+  useQuery({
+    queryKey: ['unit', net, address],
+    queryFn: () => client.unit(net, address),
+    refetchInterval: (query) => (query.state.data?.study === 'running' ? 4_000 : false),
+  });
+
+export const useResult = (id: string | undefined) =>
+  useQuery({ queryKey: ['result', id], queryFn: () => client.result(id ?? ''), enabled: id !== undefined });

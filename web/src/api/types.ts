@@ -1,0 +1,194 @@
+/** What the server sends, field by field as it writes it. */
+
+export interface Net {
+  id: number;
+  name: string;
+  size: [number, number];
+  channels: number;
+  classes: number | null;
+  parameters: number;
+  multiply_adds: number;
+  device: string;
+}
+
+export interface Session {
+  version: string;
+  networks: Net[];
+  folder: boolean;
+  reading: boolean;
+  limits: { upload_bytes: number; upload_pixels: number; waiting: number };
+}
+
+export interface GraphNode {
+  id: string;
+  parent: string;
+  label: string;
+  kind: 'input' | 'module' | 'operation';
+  container: boolean;
+  point: boolean;
+  module: string;
+  shape: number[] | null;
+  units: number | null;
+  grid: [number, number] | null;
+  parameters: number;
+  multiply_adds: number;
+  activation: number;
+  note: string;
+}
+
+export type Edge = [string, string];
+
+export interface Architecture {
+  name: string;
+  size: [number, number];
+  exact: boolean;
+  reason: string | null;
+  nodes: GraphNode[];
+  edges: Edge[];
+}
+
+export interface Facts {
+  id: string;
+  module: string;
+  shape: number[] | null;
+  units: number | null;
+  grid: [number, number] | null;
+  parameters: number;
+  multiply_adds: number;
+  activation: number;
+  layout: string;
+  source: string;
+  note: string;
+  receptive_field: [number, number] | null;
+  filters: number | null;
+}
+
+export interface Property {
+  type?: string;
+  title?: string;
+  description?: string;
+  default?: unknown;
+  enum?: unknown[];
+  const?: unknown;
+  anyOf?: Property[];
+  items?: Property;
+  minimum?: number;
+  maximum?: number;
+  exclusiveMinimum?: number;
+  exclusiveMaximum?: number;
+  minLength?: number;
+  maxLength?: number;
+  minItems?: number;
+  maxItems?: number;
+  pattern?: string;
+  'x-address'?: boolean;
+  'x-pictures'?: boolean;
+  'x-words'?: string[];
+}
+
+export interface Schema {
+  type: string;
+  properties?: Record<string, Property>;
+  required?: string[];
+}
+
+export interface Method {
+  name: string;
+  command: string;
+  takes: 'images' | 'addresses';
+  returns: string;
+  question: string;
+  paper: string;
+  summary: string;
+  schema: Schema;
+}
+
+export interface Picture {
+  id: string;
+  name: string;
+  source: 'sample' | 'folder' | 'upload';
+  width: number;
+  height: number;
+}
+
+export interface Top {
+  class: number;
+  label: string;
+  probability: number;
+}
+
+export interface Activations {
+  maxima: number[];
+  means: number[];
+}
+
+export interface Ablation {
+  before: Top[];
+  after: Top[];
+}
+
+export interface Example {
+  name: string;
+  value: number;
+  patch: string;
+  picture: string;
+  box: [number, number, number, number];
+}
+
+export interface Unit {
+  study: 'none' | 'running' | 'ready';
+  maximum: number | null;
+  histogram: { edges: number[]; counts: number[] } | null;
+  examples: Example[];
+}
+
+export type Options = Record<string, unknown>;
+
+export interface JobRequest {
+  method: string;
+  network: number;
+  image?: string;
+  addresses?: string[];
+  options: Options;
+  video?: boolean;
+  background?: boolean;
+}
+
+export type JobState = 'waiting' | 'running' | 'done' | 'failed' | 'cancelled';
+
+export interface Job {
+  id: string;
+  method: string;
+  network: number;
+  image: string | null;
+  addresses: string[];
+  options: Options;
+  video: boolean;
+  background: boolean;
+  state: JobState;
+  done: number;
+  total: number | null;
+  note: string;
+  error: string | null;
+  results: Record<string, string>;
+  created: number;
+}
+
+export interface ResultFile {
+  name: string;
+  kind: 'picture' | 'video' | 'arrays' | 'other';
+  url: string;
+}
+
+export interface Result {
+  id: string;
+  method: string;
+  command: string;
+  network: { name: string };
+  caption: string;
+  notes: string[];
+  manifest: Record<string, unknown>;
+  python: string;
+  shell: string;
+  files: ResultFile[];
+}

@@ -1,0 +1,63 @@
+import { ActionIcon, Tooltip } from '@mantine/core';
+import { useHotkeys } from '@mantine/hooks';
+import { useArchitecture } from '../api/queries';
+import { addressOf } from '../route/route';
+import { go, linkTo, useRoute } from '../route/useRoute';
+import { Icon } from '../shell/icons';
+import { PerNetwork } from '../shell/PerNetwork';
+import { useOpenSession } from '../shell/session';
+import layer from '../layer/layer.module.css';
+import { Ablation } from './Ablation';
+import { Computed } from './Computed';
+import { Examples } from './Examples';
+import classes from './channel.module.css';
+
+export function ChannelPage({ point, unit, units }: { point: string; unit: number; units: number }) {
+  const route = useRoute();
+  const step = (by: number) => go({ unit: (unit + by + units) % units }, true);
+  useHotkeys([['[', () => step(-1)], [']', () => step(1)]]);
+  return (
+    <div className={layer.panel}>
+      <header className={classes.head}>
+        <div>
+          <h2 className={layer.title}>
+            <a href={linkTo(route, { unit: null })}>{point}</a>/{unit}
+          </h2>
+          <p className="quiet">Channel {unit} of {units}</p>
+        </div>
+        <div className={classes.steps}>
+          <Tooltip label="Previous channel  [">
+            <ActionIcon size="lg" aria-label="Previous channel" onClick={() => step(-1)}><Icon name="previous" /></ActionIcon>
+          </Tooltip>
+          <Tooltip label="Next channel  ]">
+            <ActionIcon size="lg" aria-label="Next channel" onClick={() => step(1)}><Icon name="next" /></ActionIcon>
+          </Tooltip>
+        </div>
+      </header>
+      <PerNetwork>{(net) => <Channel key={`${point}/${unit}`} net={net} point={point} unit={unit} />}</PerNetwork>
+    </div>
+  );
+}
+
+function Channel({ net, point, unit }: { net: number; point: string; unit: number }) {
+  const { reading } = useOpenSession();
+  const { data } = useArchitecture(net);
+  if (!data) return <p className="quiet">Reading the network</p>;
+  const node = data.nodes.find((each) => each.id === point);
+  const address = addressOf(point, unit);
+  if (!node?.units || unit >= node.units) return <p className="quiet">This network has no channel {address}.</p>;
+  if (reading) return <Examples net={net} address={address} />;
+  return (
+    <>
+      <Computed title="What it looks for" net={net} method="feature-visualization" address={address} auto large />
+      <Ablation net={net} address={address} />
+      <Computed title="Its pixels in the picture" net={net} method="saliency" address={address} onPicture does="Find them" />
+      <Examples net={net} address={address} />
+      <Computed title="Unlike one another" net={net} method="feature-visualization" address={address} options={DIVERSE} does="Make four" />
+      <Computed title="What it avoids" net={net} method="feature-visualization" address={`-1 * ${address}`} does="Minimize it" large />
+      <Computed title="The way there" net={net} method="feature-visualization" address={address} video does="Make a video" large />
+    </>
+  );
+}
+
+const DIVERSE = { diverse: 4 };

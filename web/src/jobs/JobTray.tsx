@@ -1,0 +1,66 @@
+import { ActionIcon, Button, Indicator, Popover, Progress, ScrollArea, Tooltip } from '@mantine/core';
+import type { Job, Net } from '../api/types';
+import { Icon } from '../shell/icons';
+import { cancel, isActive, useJobs } from './store';
+import classes from './jobs.module.css';
+
+const LAST = 12;
+const SAID: Record<Job['state'], string> = { waiting: 'waiting', running: 'running', done: 'done', failed: 'failed', cancelled: 'cancelled' };
+
+export function JobTray({ nets }: { nets: Net[] }) {
+  const jobs = useJobs();
+  const active = jobs.filter(isActive).toReversed();
+  const ended = jobs.filter((job) => !isActive(job)).slice(0, LAST);
+  const label = active.length === 0 ? 'Jobs' : `Jobs, ${active.length} not done`;
+  return (
+    <Popover width={360} position="bottom-end" shadow="md" withArrow trapFocus>
+      <Popover.Target>
+        <Tooltip label={label}>
+          <Indicator disabled={active.length === 0} label={active.length} size={15} offset={5}>
+            <ActionIcon size="lg" aria-label={label}>
+              <Icon name="jobs" />
+            </ActionIcon>
+          </Indicator>
+        </Tooltip>
+      </Popover.Target>
+      <Popover.Dropdown aria-label="Jobs" p={0}>
+        <ScrollArea.Autosize mah={420} p="sm">
+          {active.length + ended.length === 0 && <p className="quiet">Nothing was computed yet. What you ask for appears here.</p>}
+          {active.map((job) => <Row key={job.id} job={job} nets={nets} />)}
+          {ended.length > 0 && <h2 className={classes.heading}>Last</h2>}
+          {ended.map((job) => <Row key={job.id} job={job} nets={nets} />)}
+          {active.length > 1 && (
+            <Button mt="xs" fullWidth onClick={() => active.forEach((job) => void cancel(job))}>Cancel all</Button>
+          )}
+        </ScrollArea.Autosize>
+      </Popover.Dropdown>
+    </Popover>
+  );
+}
+
+function Row({ job, nets }: { job: Job; nets: Net[] }) {
+  const active = isActive(job);
+  const of = job.addresses.length > 1 ? `${job.addresses[0]} and ${job.addresses.length - 1} more` : job.addresses[0];
+  return (
+    <div className={classes.row}>
+      <div className={classes.title}>
+        <strong>{job.method}</strong>
+        {of && <span className="mono">{of}</span>}
+        {nets.length > 1 && <span className="quiet">{nets[job.network]?.name}</span>}
+        <span className={`${classes.state} ${job.state === 'failed' ? classes.bad : 'quiet'}`}>{SAID[job.state]}</span>
+        {active && (
+          <ActionIcon size="sm" aria-label={`Cancel ${job.method}`} onClick={() => void cancel(job)}>
+            <Icon name="close" size={12} />
+          </ActionIcon>
+        )}
+      </div>
+      {active && <JobProgress job={job} />}
+      {job.error && <p className={classes.bad}>{job.error}</p>}
+    </div>
+  );
+}
+
+export function JobProgress({ job }: { job: Job }) {
+  const share = job.total ? (100 * job.done) / job.total : job.state === 'running' ? 4 : 0;
+  return <Progress size="sm" value={share} animated={job.state === 'running' && !job.total} aria-label={`Progress of ${job.method}`} />;
+}

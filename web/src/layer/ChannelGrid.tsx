@@ -1,0 +1,96 @@
+import { Button, SegmentedControl, Switch } from '@mantine/core';
+import { memo, useMemo, useState, type Ref } from 'react';
+import { useActivations, useResult } from '../api/queries';
+import { short } from '../graph/numbers';
+import { usePicture } from '../picture/usePicture';
+import { addressOf } from '../route/route';
+import { linkTo, useRoute } from '../route/useRoute';
+import { useOpenSession } from '../shell/session';
+import { useTiles } from './useTiles';
+import classes from './layer.module.css';
+
+/** Up to so many channels, pictures are made without asking. */
+const FEW = 64;
+const PAGE = 128;
+
+export function ChannelGrid({ net, point, units }: { net: number; point: string; units: number }) {
+  const { reading } = useOpenSession();
+  const picture = usePicture();
+  const route = useRoute();
+  const [making, setMaking] = useState(units <= FEW);
+  const [order, setOrder] = useState('number');
+  const [count, setCount] = useState(PAGE);
+  const { results, watch, error } = useTiles(net, making && !reading);
+  const { data: activations } = useActivations(net, picture?.id ?? null, point);
+
+  const maxima = activations?.maxima;
+  const most = useMemo(() => Math.max(0, ...(maxima ?? [])), [maxima]);
+  const sorted = useMemo(() => {
+    const all = Array.from({ length: units }, (_, unit) => unit);
+    return order === 'activation' && maxima ? all.sort((a, b) => (maxima[b] ?? 0) - (maxima[a] ?? 0)) : all;
+  }, [units, order, maxima]);
+
+  return (
+    <section className={classes.section}>
+      <div className={classes.heading}>
+        <h3>{units} channels</h3>
+        {!reading && <Switch label="Make pictures" checked={making} onChange={(event) => setMaking(event.currentTarget.checked)} />}
+        <SegmentedControl
+          aria-label="Order of the channels"
+          value={order}
+          onChange={setOrder}
+          data={[{ value: 'number', label: 'Number' }, { value: 'activation', label: 'Activation' }]}
+        />
+      </div>
+      {error && <p role="alert" className={classes.bad}>{error}</p>}
+      {!picture && <p className="quiet">Choose a picture to see how strongly each channel answers to it.</p>}
+      <ol className={classes.tiles}>
+        {sorted.slice(0, count).map((unit) => {
+          const address = addressOf(point, unit);
+          return (
+            <Tile
+              key={unit}
+              ref={watch}
+              unit={unit}
+              address={address}
+              href={linkTo(route, { net, point, unit })}
+              result={results.get(address)}
+              value={maxima?.[unit]}
+              most={most}
+            />
+          );
+        })}
+      </ol>
+      {count < units && <Button onClick={() => setCount(count + PAGE)}>Show {Math.min(PAGE, units - count)} more</Button>}
+    </section>
+  );
+}
+
+interface TileProps {
+  ref: Ref<HTMLLIElement>;
+  unit: number;
+  address: string;
+  href: string;
+  result: string | undefined;
+  value: number | undefined;
+  most: number;
+}
+
+const Tile = memo(function Tile({ ref, unit, address, href, result, value, most }: TileProps) {
+  const { data } = useResult(result);
+  const picture = data?.files.find((file) => file.kind === 'picture');
+  return (
+    <li ref={ref} data-address={address}>
+      <a className={classes.tile} href={href}>
+        {picture ? <img src={picture.url} alt="" /> : <span className={classes.blank} />}
+        <span className={classes.tileFoot}>
+          <span><span className="hidden">Channel </span>{unit}</span>
+          <span className="quiet">{value === undefined ? '' : short(value)}</span>
+        </span>
+        <span className={classes.track}>
+          <span className={classes.bar} style={{ width: `${most > 0 && value ? Math.max(0, (100 * value) / most) : 0}%` }} />
+        </span>
+      </a>
+    </li>
+  );
+});

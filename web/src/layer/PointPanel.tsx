@@ -1,0 +1,47 @@
+import type { Architecture, GraphNode } from '../api/types';
+import { useArchitecture } from '../api/queries';
+import { ChannelPage } from '../channel/ChannelPage';
+import { useRoute } from '../route/useRoute';
+import { PerNetwork } from '../shell/PerNetwork';
+import { ChannelGrid } from './ChannelGrid';
+import { Facts } from './Facts';
+import classes from './layer.module.css';
+
+export function PointPanel({ architecture }: { architecture: Architecture }) {
+  const { point, unit } = useRoute();
+  if (!point) return <p className={classes.empty}>Select a node of the graph to see its channels. Double-click a block to look inside.</p>;
+  const node = architecture.nodes.find((each) => each.id === point);
+  if (!node) return <p className={classes.empty}>There is no point {point} in {architecture.name}. Choose another in the graph.</p>;
+  if (unit !== null && node.units !== null && unit < node.units) return <ChannelPage point={point} unit={unit} units={node.units} />;
+  return (
+    <div className={classes.panel}>
+      <header>
+        <h2 className={classes.title}>{node.id}</h2>
+        <p className="quiet">{node.module || 'image'}</p>
+      </header>
+      <PerNetwork>{(net) => <Layer key={point} net={net} point={point} />}</PerNetwork>
+    </div>
+  );
+}
+
+function Layer({ net, point }: { net: number; point: string }) {
+  const { data } = useArchitecture(net);
+  const node = data?.nodes.find((each) => each.id === point);
+  if (!data) return <p className="quiet">Reading the network</p>;
+  if (!node) return <p className="quiet">This network has no point {point}.</p>;
+  return node.point ? <Point net={net} node={node} /> : <p className="quiet">{whyNot(node)}</p>;
+}
+
+function Point({ net, node }: { net: number; node: GraphNode }) {
+  return (
+    <>
+      <Facts net={net} node={node} />
+      {node.units ? <ChannelGrid net={net} point={node.id} units={node.units} /> : <p className="quiet">This point has no channels that could be addressed. {node.note}</p>}
+    </>
+  );
+}
+
+function whyNot(node: GraphNode): string {
+  if (node.kind === 'input') return 'This is the picture as the network sees it. Select a node below to see what is made of it.';
+  return `This is no point of its own: several tensors leave it, or none. Unfold it and select what is inside. ${node.note}`;
+}

@@ -1,0 +1,62 @@
+import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
+import { allJobs, cancel, onJobs, start, useJobs } from '../jobs/store';
+import { TileQueue } from './tileQueue';
+
+export const TILE_METHOD = 'feature-visualization';
+
+/** Pictures of the channels of one point: results by address, and a ref for each tile that tells when it is in view. */
+export function useTiles(net: number, on: boolean) {
+  const jobs = useJobs();
+  const [error, setError] = useState<string | null>(null);
+  const queue = useRef<TileQueue | null>(null);
+  const observer = useRef<IntersectionObserver | null>(null);
+  const seen = useRef(new Set<Element>());
+
+  useEffect(() => {
+    if (!on) return undefined;
+    const made = new TileQueue({ method: TILE_METHOD, network: net, options: {} }, { start, cancel }, (failed) =>
+      setError(failed instanceof Error ? failed.message : String(failed)),
+    );
+    queue.current = made;
+    const addressOf = (tile: Element) => (tile as HTMLElement).dataset.address ?? '';
+    const looking = new IntersectionObserver((entries) => {
+      for (const entry of entries) {
+        if (entry.isIntersecting) made.want(addressOf(entry.target));
+        else made.leave(addressOf(entry.target));
+      }
+    });
+    observer.current = looking;
+    for (const tile of seen.current) looking.observe(tile);
+    const leave = onJobs(() => {
+      for (const job of allJobs()) made.hear(job);
+    });
+    return () => {
+      leave();
+      looking.disconnect();
+      made.stop();
+      queue.current = null;
+      observer.current = null;
+    };
+  }, [net, on]);
+
+  const watch = useCallback((tile: HTMLElement | null) => {
+    if (!tile) return undefined;
+    seen.current.add(tile);
+    observer.current?.observe(tile);
+    return () => {
+      seen.current.delete(tile);
+      observer.current?.unobserve(tile);
+      queue.current?.leave(tile.dataset.address ?? '');
+    };
+  }, []);
+
+  const results = useMemo(() => {
+    const found = new Map<string, string>();
+    for (const job of jobs) {
+      if (job.method !== TILE_METHOD || job.network !== net || job.video || Object.keys(job.options).length > 0) continue;
+      for (const [address, result] of Object.entries(job.results)) found.set(address, result);
+    }
+    return found;
+  }, [jobs, net]);
+  return { results, watch, error };
+}

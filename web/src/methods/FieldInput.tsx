@@ -1,0 +1,64 @@
+import { NumberInput, Select, Slider, Switch, TagsInput, TextInput } from '@mantine/core';
+import type { Options } from '../api/types';
+import { AddressInput } from './AddressInput';
+import { inSteps, type Field } from './fields';
+import { PictureInput } from './PictureInput';
+import classes from './methods.module.css';
+
+interface Props {
+  field: Field;
+  fields: Field[];
+  values: Options;
+  error: string | null;
+  change: (value: unknown) => void;
+}
+
+const STEPS = 255;
+const USUAL_EPS = 8;
+
+export function FieldInput({ field, fields, values, error, change }: Props) {
+  const value = values[field.name];
+  const usual = field.usual === null || field.usual === '' ? 'as usual' : String(field.usual);
+  const told = { label: field.title, description: field.help, error, required: field.required };
+  if (field.kind === 'boolean') {
+    return (
+      <Switch {...told} checked={(value ?? field.usual ?? false) as boolean} onChange={(event) => change(event.currentTarget.checked)} />
+    );
+  }
+  if (field.kind === 'choice') {
+    return <Select {...told} data={field.choices} value={(value ?? field.usual) as string | null} onChange={change} allowDeselect={false} placeholder={usual} />;
+  }
+  if (inSteps(field, fields, values)) return <Eps field={field} value={value as number | undefined} error={error} change={change} />;
+  if (field.kind === 'number' || field.kind === 'integer') {
+    return (
+      <NumberInput
+        {...told}
+        value={(value ?? '') as number | string}
+        onChange={(next) => change(next === '' ? undefined : next)}
+        allowDecimal={field.kind === 'number'}
+        placeholder={usual}
+      />
+    );
+  }
+  if (field.kind === 'picture' || field.kind === 'pictures') return <PictureInput field={field} value={value} error={error} change={change} />;
+  if (field.kind === 'numbers' || field.kind === 'texts') {
+    return <TagsInput {...told} value={((value ?? []) as unknown[]).map(String)} onChange={change} placeholder="Write one, then press Enter" />;
+  }
+  if (field.address) return <AddressInput field={field} value={(value ?? '') as string} error={error} change={change} />;
+  return <TextInput {...told} value={(value ?? '') as string} onChange={(event) => change(event.currentTarget.value)} placeholder={usual} />;
+}
+
+/** The size of a change in steps of an 8-bit picture. */
+function Eps({ field, value, error, change }: { field: Field; value: number | undefined; error: string | null; change: (value: number) => void }) {
+  const steps = Math.round((value ?? (field.usual as number | null) ?? USUAL_EPS / STEPS) * STEPS);
+  return (
+    <div>
+      <span className={classes.label}>{field.title}: <span className="num">{steps}/{STEPS}</span></span>
+      <p className={classes.help}>{field.help}</p>
+      <Slider aria-label={`${field.title} in 255ths`} thumbLabel={`${field.title} in 255ths`} min={0} max={32} value={steps} onChange={(next) => change(next / STEPS)} label={(next) => `${next}/${STEPS}`} marks={MARKS} size="sm" my={6} />
+      {error && <p className={classes.bad}>{error}</p>}
+    </div>
+  );
+}
+
+const MARKS = [{ value: 2 }, { value: 4 }, { value: 8 }, { value: 16 }];

@@ -1,0 +1,94 @@
+import { CloseButton } from '@mantine/core';
+import { useEffect, useMemo, useState } from 'react';
+import type { JobRequest, Method, Net, Options } from '../api/types';
+import { isActive } from '../jobs/store';
+import { useRun } from '../jobs/useRun';
+import { RunView } from '../results/RunView';
+import { useOpenSession } from '../shell/session';
+import { fieldsOf } from './fields';
+import { MethodForm } from './MethodForm';
+import classes from './methods.module.css';
+
+interface Props {
+  method: Method;
+  image: string | null;
+  /** For methods of units: which. */
+  address: string | null;
+  close?: () => void;
+}
+
+/** One method: its question, its form, and its result for each network. */
+export function MethodCard({ method, image, address, close }: Props) {
+  const { networks } = useOpenSession();
+  const fields = useMemo(() => fieldsOf(method.schema), [method]);
+  const [sent, setSent] = useState<Sent | null>(null);
+  const [refused, setRefused] = useState<{ option: string | undefined; message: string } | null>(null);
+  const [busy, setBusy] = useState(false);
+  const of = (method.takes === 'images' ? image : address) ?? '';
+  const missing = method.takes === 'images' ? (image ? null : 'Choose a picture first.') : address ? null : 'Select a channel of the network first.';
+  return (
+    <article className={classes.card} aria-label={method.name}>
+      <header className={classes.cardHead}>
+        <h2>{method.name}</h2>
+        {close && <CloseButton size="sm" aria-label={`Close ${method.name}`} onClick={close} />}
+      </header>
+      <p>{method.question}</p>
+      <p className={classes.help}>{method.summary} {method.paper}</p>
+      {missing ? <p className="quiet">{missing}</p> : (
+        <MethodForm name={`Options of ${method.name}`} fields={fields} refused={refused} busy={busy} submit={(options) => { setRefused(null); setSent({ options, of, count: (sent?.count ?? 0) + 1 }); }} />
+      )}
+      {sent?.of === of && !missing && (
+        <div className={networks.length > 1 ? classes.pair : undefined}>
+          {networks.map((net) => (
+            <Outcome key={`${net.id} ${of}`} method={method} net={net} named={networks.length > 1} image={image} address={address} sent={sent} refuse={setRefused} setBusy={setBusy} />
+          ))}
+        </div>
+      )}
+    </article>
+  );
+}
+
+/** What was asked for: of which picture or unit, and for the how-manieth time. */
+interface Sent {
+  options: Options;
+  of: string;
+  count: number;
+}
+
+interface OutcomeProps {
+  method: Method;
+  net: Net;
+  named: boolean;
+  image: string | null;
+  address: string | null;
+  sent: Sent;
+  refuse: (refused: { option: string | undefined; message: string }) => void;
+  setBusy: (busy: boolean) => void;
+}
+
+function Outcome({ method, net, named, image, address, sent, refuse, setBusy }: OutcomeProps) {
+  const request = useMemo<JobRequest>(
+    () => ({ method: method.name, network: net.id, options: sent.options, ...(method.takes === 'images' ? { image: image ?? '' } : { addresses: [address ?? ''] }) }),
+    [method, net, image, address, sent],
+  );
+  const run = useAsked(request, sent.count, refuse, setBusy);
+  return (
+    <section aria-label={`${method.name} of ${net.name}`}>
+      {named && <h3 className={classes.netName}>{net.name}</h3>}
+      <RunView run={run} />
+    </section>
+  );
+}
+
+/** Asks once for each press of the button. */
+function useAsked(request: JobRequest, count: number, refuse: OutcomeProps['refuse'], setBusy: OutcomeProps['setBusy']) {
+  const run = useRun(request);
+  const { error, job } = run;
+  const active = job !== undefined && isActive(job);
+  useEffect(run.run, [count]);
+  useEffect(() => {
+    if (error) refuse({ option: error.option, message: error.message });
+  }, [error, refuse]);
+  useEffect(() => setBusy(active), [active, setBusy]);
+  return run;
+}

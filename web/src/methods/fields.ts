@@ -1,0 +1,114 @@
+import type { Options, Property, Schema } from '../api/types';
+
+export type FieldKind = 'number' | 'integer' | 'boolean' | 'choice' | 'text' | 'numbers' | 'texts' | 'picture' | 'pictures';
+
+/** One option of a method, as a form asks for it. */
+export interface Field {
+  name: string;
+  title: string;
+  help: string;
+  kind: FieldKind;
+  required: boolean;
+  /** What the method takes where nothing is given. */
+  usual: unknown;
+  choices: string[];
+  /** Words that a picture may be replaced by. */
+  words: string[];
+  /** A unit, a class or a point. */
+  address: boolean;
+  low: number | undefined;
+  high: number | undefined;
+  longest: number | undefined;
+}
+
+/** Beyond this a bound only keeps numbers finite, and is not worth telling. */
+const WHOLE = 1e6;
+
+export function fieldsOf(schema: Schema): Field[] {
+  return Object.entries(schema.properties ?? {}).map(([name, property]) => fieldOf(name, property, schema.required?.includes(name) ?? false));
+}
+
+function fieldOf(name: string, property: Property, required: boolean): Field {
+  const all = (property.anyOf ?? [property]).filter((each) => each.type !== 'null');
+  const main = all.find((each) => each.type === 'array') ?? all[0] ?? {};
+  const bound = (value: number | undefined) => (value === undefined || Math.abs(value) >= WHOLE ? undefined : value);
+  return {
+    name,
+    title: capital(property.title ?? name.replaceAll('_', ' ')),
+    help: sentence(property.description ?? '', main.enum ?? property['x-words'] ?? []),
+    kind: kindOf(main, property['x-pictures'] ?? false),
+    required,
+    usual: property.default ?? null,
+    choices: (main.enum ?? (main.const === undefined ? [] : [main.const])).map(String),
+    words: property['x-words'] ?? [],
+    address: property['x-address'] ?? CLASSES.has(name),
+    low: bound(main.minimum ?? main.exclusiveMinimum),
+    high: bound(main.maximum ?? main.exclusiveMaximum),
+    longest: main.maxLength,
+  };
+}
+
+/** Options that name a class, whatever the schema says of them. */
+export const CLASSES: ReadonlySet<string> = new Set(['target', 'label']);
+
+function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** A description as a sentence, unless it begins with a word that is to be written as it is. */
+function sentence(text: string, words: readonly unknown[]): string {
+  return words.includes(/^[\w-]*/.exec(text)?.[0]) ? text : capital(text);
+}
+
+function kindOf(property: Property, pictures: boolean): FieldKind {
+  if (pictures) return property.type === 'array' ? 'pictures' : 'picture';
+  if (property.enum || property.const !== undefined) return 'choice';
+  if (property.type === 'array') return property.items?.type === 'number' || property.items?.type === 'integer' ? 'numbers' : 'texts';
+  if (property.type === 'number' || property.type === 'integer' || property.type === 'boolean') return property.type;
+  return 'text';
+}
+
+/** What is wrong with a value, in one sentence, or null. */
+export function faultOf(field: Field, value: unknown): string | null {
+  if (isEmpty(value)) return field.required ? 'This has to be given.' : null;
+  if (field.kind === 'number' || field.kind === 'integer') {
+    if (typeof value !== 'number' || !Number.isFinite(value)) return 'Write a number.';
+    if (field.kind === 'integer' && !Number.isInteger(value)) return 'Write a whole number.';
+    if (field.low !== undefined && value < field.low) return `At least ${field.low}.`;
+    if (field.high !== undefined && value > field.high) return `At most ${field.high}.`;
+  }
+  if (field.kind === 'choice' && !field.choices.includes(String(value))) return `One of ${field.choices.join(', ')}.`;
+  if (field.kind === 'numbers' && Array.isArray(value) && value.some((each) => !Number.isFinite(Number(each)))) return 'Write numbers.';
+  if (typeof value === 'string' && field.longest !== undefined && value.length > field.longest) return `At most ${field.longest} letters.`;
+  return null;
+}
+
+/** What goes into the request: what differs from the usual, each as its type. */
+export function optionsOf(fields: readonly Field[], values: Options): Options {
+  const found: Options = {};
+  for (const field of fields) {
+    const value = values[field.name];
+    if (isEmpty(value)) continue;
+    const typed = field.kind === 'numbers' && Array.isArray(value) ? value.map(Number) : value;
+    if (JSON.stringify(typed) !== JSON.stringify(field.usual)) found[field.name] = typed;
+  }
+  return found;
+}
+
+function isEmpty(value: unknown): boolean {
+  return value === undefined || value === null || value === '' || (Array.isArray(value) && value.length === 0);
+}
+
+/** What most people set; all others wait behind a button. */
+const FIRST = ['target', 'label', 'eps', 'norm', 'at', 'of', 'style', 'layer', 'steps'];
+
+export function isFirst(field: Field): boolean {
+  return field.required || FIRST.includes(field.name);
+}
+
+/** A fraction of the 255 steps of a pixel, where that is how a size is told. */
+export function inSteps(field: Field, fields: readonly Field[], values: Options): boolean {
+  if (field.name !== 'eps' || field.kind !== 'number') return false;
+  const norm = fields.find((each) => each.name === 'norm');
+  return norm === undefined || (values.norm ?? norm.usual) === 'linf';
+}

@@ -1,0 +1,47 @@
+import { Button } from '@mantine/core';
+import { lazy, Suspense, useState } from 'react';
+import { useResult } from '../api/queries';
+import type { Result, ResultFile } from '../api/types';
+import classes from './results.module.css';
+
+const Reproduce = lazy(() => import('./Reproduce').then((module) => ({ default: module.Reproduce })));
+
+/** A result: its pictures, what it measures, and how to make it again. `large` shows only the first picture, in full. */
+export function ResultView({ id, large = false }: { id: string; large?: boolean }) {
+  const { data, error } = useResult(id);
+  const [all, setAll] = useState(false);
+  if (error) return <p className={classes.bad}>{error.message}</p>;
+  if (!data) return <div className={classes.waiting} />;
+  const seen = data.files.filter((file) => file.kind === 'picture' || file.kind === 'video');
+  const shown = large ? seen.filter((file) => file.kind === 'video').concat(seen.filter((file) => file.kind === 'picture')).slice(0, 1) : seen;
+  const few = all ? shown : shown.slice(0, 12);
+  return (
+    <div className={classes.result}>
+      <div className={few.length > 1 ? classes.pictures : undefined}>
+        {few.map((file) => <Shown key={file.name} file={file} result={data} named={few.length > 1} />)}
+      </div>
+      {few.length < shown.length && <Button onClick={() => setAll(true)}>Show all {shown.length} pictures</Button>}
+      {data.caption && <p className={classes.caption}>{data.caption}</p>}
+      {data.notes.map((note) => <p key={note} className={classes.note}>{note}</p>)}
+      <details className={classes.more}>
+        <summary>Reproduce</summary>
+        <Suspense>
+          <Reproduce result={data} />
+        </Suspense>
+      </details>
+    </div>
+  );
+}
+
+function Shown({ file, result, named }: { file: ResultFile; result: Result; named: boolean }) {
+  const name = file.name.replace(/\.[a-z0-9]+$/, '').replaceAll(/[-_]/g, ' ');
+  const label = `${result.method}: ${name}`;
+  // Animated pictures are videos too; only these formats need a player.
+  const plays = /\.(mp4|webm)$/.test(file.name);
+  return (
+    <figure>
+      {plays ? <video className="pixels" src={file.url} controls loop muted playsInline aria-label={label} /> : <img className={`pixels ${classes.wide}`} src={file.url} alt={label} />}
+      {named && <figcaption className="quiet">{name}</figcaption>}
+    </figure>
+  );
+}

@@ -1,0 +1,40 @@
+import { Loader } from '@mantine/core';
+import { useMediaQuery } from '@mantine/hooks';
+import { lazy, Suspense, useCallback, useRef } from 'react';
+import { useArchitecture } from '../api/queries';
+import { go, useRoute } from '../route/useRoute';
+import { ArchitecturePane } from '../architecture/ArchitecturePane';
+import { netOf, useOpenSession } from './session';
+import { SidePanel } from './SidePanel';
+import classes from './shell.module.css';
+
+const PointPanel = lazy(() => import('../layer/PointPanel').then((module) => ({ default: module.PointPanel })));
+
+export function ArchitectureView() {
+  const session = useOpenSession();
+  const route = useRoute();
+  const net = netOf(session, route.net);
+  const { data: architecture, error } = useArchitecture(net.id);
+  const panel = useRef<HTMLElement>(null);
+  const narrow = useMediaQuery('(max-width: 720px)', undefined, { getInitialValueInEffect: false }) ?? false;
+  const select = useCallback((id: string | null, open = false) => {
+    go({ point: id, unit: null }, true);
+    if (open) requestAnimationFrame(() => panel.current?.focus());
+  }, []);
+  return (
+    <div className={classes.columns}>
+      <div className={classes.graph}>
+        {error && <p className={classes.full}>{error.message}</p>}
+        {!architecture && !error && <div className={classes.full}><Loader aria-label="Reading the network" /></div>}
+        {architecture && <ArchitecturePane key={net.id} architecture={architecture} select={select} />}
+      </div>
+      {(!narrow || route.point) && (
+        <SidePanel ref={panel} narrow={narrow} wide={session.networks.length > 1} close={() => select(null)}>
+          <Suspense fallback={<Loader m="md" size="sm" aria-label="Loading" />}>
+            {architecture && <PointPanel architecture={architecture} />}
+          </Suspense>
+        </SidePanel>
+      )}
+    </div>
+  );
+}

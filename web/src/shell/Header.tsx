@@ -1,0 +1,49 @@
+import { SegmentedControl } from '@mantine/core';
+import type { Session } from '../api/types';
+import { compact } from '../graph/numbers';
+import { JobTray } from '../jobs/JobTray';
+import { PictureChip } from '../picture/PictureChip';
+import { go, useRoute } from '../route/useRoute';
+import { netOf } from './session';
+import { SchemeMenu } from './SchemeMenu';
+import classes from './shell.module.css';
+
+export function Header({ session }: { session: Session }) {
+  const route = useRoute();
+  const net = netOf(session, route.net);
+  return (
+    <header className={classes.header}>
+      <h1 className={classes.brand}>
+        <img src="./icon.svg" alt="" width={22} height={22} />
+        <span>inward</span>
+      </h1>
+      {!session.reading && (
+        <SegmentedControl
+          aria-label="View"
+          value={route.view}
+          onChange={(view) => go(view === 'picture' ? { view, tab: route.tab ?? 'explain' } : { view: 'architecture', tab: null })}
+          data={[{ value: 'architecture', label: 'Network' }, { value: 'picture', label: 'Picture' }]}
+        />
+      )}
+      {session.networks.length > 1 && route.view === 'architecture' ? (
+        <SegmentedControl
+          aria-label="Network whose graph is shown"
+          value={String(net.id)}
+          onChange={(value) => go({ net: Number(value) })}
+          data={session.networks.map((each) => ({ value: String(each.id), label: each.name }))}
+          className={classes.nets}
+        />
+      ) : (
+        <p className={classes.told}>
+          {session.networks.length === 1 && <strong>{net.name}</strong>}{' '}
+          {session.networks.length === 1 && <span className="quiet">{compact(net.parameters)} parameters · {net.size.join(' × ')} · {net.device}</span>}
+        </p>
+      )}
+      <div className={classes.tools}>
+        <PictureChip />
+        {!session.reading && <JobTray nets={session.networks} />}
+        <SchemeMenu />
+      </div>
+    </header>
+  );
+}

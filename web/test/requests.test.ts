@@ -1,0 +1,107 @@
+import { describe, expect, it, vi } from 'vitest';
+import type { Job, JobRequest, Schema } from '../src/api/types';
+import { keyOf, merged } from '../src/jobs/store';
+import { TileQueue } from '../src/layer/tileQueue';
+import { faultOf, fieldsOf, inSteps, optionsOf } from '../src/methods/fields';
+
+const schema: Schema = {
+  type: 'object',
+  properties: {
+    steps: { type: 'integer', default: 40, minimum: 1, maximum: 1_000_000, description: 'steps at most.' },
+    eps: { anyOf: [{ type: 'number' }, { type: 'null' }], default: null },
+    norm: { type: 'string', enum: ['linf', 'l2'], default: 'linf', description: 'linf or l2.' },
+    stop: { type: 'boolean', default: true },
+    shares: { type: 'array', items: { type: 'number' }, default: [] },
+    style: { anyOf: [{ type: 'array', items: { type: 'string' } }, { type: 'string' }, { type: 'null' }], 'x-pictures': true },
+    target: { anyOf: [{ type: 'string', maxLength: 5 }, { type: 'null' }], default: null, 'x-address': true },
+  },
+  required: ['style'],
+};
+const fields = fieldsOf(schema);
+const field = (name: string) => fields.find((each) => each.name === name)!;
+
+describe('forms', () => {
+  it('ask for each option by its type', () => {
+    expect(fields.map(({ kind }) => kind)).toEqual(['integer', 'number', 'choice', 'boolean', 'numbers', 'pictures', 'text']);
+    expect(field('steps')).toMatchObject({ low: 1, high: undefined, usual: 40, help: 'Steps at most.' });
+    expect(field('norm').help).toBe('linf or l2.');
+    expect(field('target').address).toBe(true);
+  });
+  it('say what is wrong', () => {
+    expect(faultOf(field('style'), undefined)).toBe('This has to be given.');
+    expect(faultOf(field('steps'), 1.5)).toBe('Write a whole number.');
+    expect(faultOf(field('steps'), 0)).toBe('At least 1.');
+    expect(faultOf(field('steps'), '4x')).toBe('Write a number.');
+    expect(faultOf(field('target'), 'class:281')).toBe('At most 5 letters.');
+    expect(faultOf(field('steps'), undefined)).toBeNull();
+  });
+  it('send only what differs from the usual', () => {
+    expect(optionsOf(fields, { steps: 40, stop: false, shares: ['0.5', '1'], style: [], target: '' })).toEqual({ stop: false, shares: [0.5, 1] });
+  });
+  it('tell a size in 255ths only where it is one of any value', () => {
+    expect(inSteps(field('eps'), fields, {})).toBe(true);
+    expect(inSteps(field('eps'), fields, { norm: 'l2' })).toBe(false);
+  });
+});
+
+function job(more: Partial<Job>): Job {
+  return { id: 'a', method: 'm', network: 0, image: null, addresses: [], options: {}, video: false, background: true, state: 'waiting', done: 0, total: null, note: '', error: null, results: {}, created: 1, ...more };
+}
+
+describe('jobs', () => {
+  it('are the newest first, and do not begin again', () => {
+    const held = merged(merged([], job({ id: 'a', created: 1 })), job({ id: 'b', created: 2 }));
+    expect(held.map(({ id }) => id)).toEqual(['b', 'a']);
+    const done = merged(held, job({ id: 'a', state: 'done' }));
+    expect(merged(done, job({ id: 'a', state: 'running' }))).toBe(done);
+  });
+  it('are told apart by what they compute', () => {
+    const request: JobRequest = { method: 'm', network: 0, options: { b: 1, a: 2 } };
+    expect(keyOf(request)).toBe(keyOf(job({ options: { a: 2, b: 1 } })));
+    expect(keyOf(request)).not.toBe(keyOf({ ...request, video: true }));
+  });
+});
+
+describe('tiles', () => {
+  const settle = () => new Promise((resolve) => setTimeout(resolve, 0));
+  const made = () => {
+    let count = 0;
+    const start = vi.fn(async (request: JobRequest) => job({ id: `j${(count += 1)}`, addresses: request.addresses ?? [] }));
+    const cancel = vi.fn(async () => undefined);
+    return { start, cancel, queue: new TileQueue({ method: 'm', network: 0, options: {} }, { start, cancel }, () => undefined) };
+  };
+  it('are asked for in chunks of 8, two at a time', async () => {
+    const { start, queue } = made();
+    for (let unit = 0; unit < 30; unit += 1) queue.want(`p/${unit}`);
+    await settle();
+    expect(start.mock.calls.map(([request]) => request.addresses?.length)).toEqual([8, 8]);
+    queue.hear(job({ id: 'j1', state: 'done' }));
+    await settle();
+    expect(start).toHaveBeenCalledTimes(3);
+  });
+  it('that scrolled away are cancelled while they wait, and asked for again when they come back', async () => {
+    const { start, cancel, queue } = made();
+    queue.want('p/0');
+    await settle();
+    queue.leave('p/0');
+    expect(cancel).toHaveBeenCalledOnce();
+    queue.want('p/0');
+    await settle();
+    expect(start).toHaveBeenCalledTimes(2);
+  });
+  it('that run are left alone', async () => {
+    const { cancel, queue } = made();
+    queue.want('p/0');
+    await settle();
+    queue.hear(job({ id: 'j1', state: 'running', addresses: ['p/0'] }));
+    queue.leave('p/0');
+    expect(cancel).not.toHaveBeenCalled();
+  });
+  it('are asked for no more once stopped', async () => {
+    const { start, queue } = made();
+    queue.stop();
+    queue.want('p/0');
+    await settle();
+    expect(start).not.toHaveBeenCalled();
+  });
+});

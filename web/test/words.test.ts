@@ -1,0 +1,60 @@
+import { describe, expect, it } from 'vitest';
+import { kindOf } from '../src/graph/kinds';
+import { compact, percent, shapeText, short } from '../src/graph/numbers';
+import { cividis, scaleOf } from '../src/graph/scale';
+import { search } from '../src/graph/search';
+import { format, parse, START } from '../src/route/route';
+import { node } from './networks';
+
+describe('search', () => {
+  const nodes = ['layer1', 'layer1.0.conv1', 'conv1', 'layer3.1.conv2'].map((id) => node(id));
+  const found = (query: string) => search(nodes, query).map(({ id }) => id);
+  it('ranks what is called so before what only contains it', () => {
+    expect(found('conv1')).toEqual(['conv1', 'layer1.0.conv1']);
+    expect(found('layer1')[0]).toBe('layer1');
+  });
+  it('finds scattered letters and classes, and nothing for nothing', () => {
+    expect(found('l31c2')).toEqual(['layer3.1.conv2']);
+    expect(found('Conv2d')).toHaveLength(4);
+    expect(found('  ')).toEqual([]);
+    expect(found('zebra')).toEqual([]);
+  });
+});
+
+describe('routes', () => {
+  it.each([
+    '#/0/mixed4a/97?image=cat', '#/1/layer1.0.conv1', '#/0/relu:2/3', '#/0?image=a&tab=attack', '#/0',
+  ])('survive a reload: %s', (hash) => {
+    expect(format(parse(hash))).toBe(hash);
+  });
+  it('read what people write', () => {
+    expect(parse('')).toEqual(START);
+    expect(parse('#/0/a%2Fb/5')).toMatchObject({ point: 'a/b', unit: 5 });
+    expect(parse('#/x/conv/y')).toMatchObject({ net: 0, point: 'conv', unit: null });
+    expect(parse('#/0/100%/1').point).toBe('100%');
+  });
+});
+
+describe('numbers', () => {
+  it('are short', () => {
+    expect([compact(0), compact(999), compact(25_557_032), compact(4_289_445_888)]).toEqual(['0', '999', '25.6 M', '4.3 G']);
+    expect(shapeText([1, 64, 7, 7])).toBe('64 × 7 × 7');
+    expect([short(0), short(4.8432), short(12345)]).toEqual(['0', '4.84', '1.2e+4']);
+    expect([percent(0.341), percent(0.00001), percent(0)]).toEqual(['34.1 %', '< 0.1 %', '0.0 %']);
+  });
+});
+
+describe('colors', () => {
+  it('tell kinds by module', () => {
+    const kinds = ['Conv2d', 'BatchNorm2d', 'ReLU', 'add', 'MultiheadAttention', 'Linear', 'view', 'AdaptiveAvgPool2d', 'Dropout'].map((module) => kindOf(node('a', { module })));
+    expect(kinds).toEqual(['convolution', 'normalization', 'activation', 'arithmetic', 'attention', 'linear', 'shape', 'pooling', 'shape']);
+    expect(kindOf(node('a', { module: 'ConvBlock', container: true }))).toBe('block');
+  });
+  it('span what is shown, in logarithms', () => {
+    const scale = scaleOf('parameters', [node('a', { parameters: 10 }), node('b', { parameters: 1000 }), node('c', { parameters: 0 })]);
+    expect([scale.low, scale.high]).toEqual([10, 1000]);
+    expect(scale.color(node('a', { parameters: 10 }))).toBe(cividis(0));
+    expect(scale.color(node('x', { parameters: 100 }))).toBe(cividis(0.5));
+    expect(scale.color(node('c', { parameters: 0 }))).toBe('transparent');
+  });
+});
