@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import fx
 
 from inward.network.graph import Graph, Point
@@ -108,6 +109,7 @@ def _sources(end: fx.Node, owners: Mapping[str, str], taken: str) -> list[str]:
             found[owners[one.name]] = None
         elif one.op == "placeholder":
             found[taken] = None
-        else:
+        # How large a batch is, is no value that flows.
+        elif not isinstance(one.meta.get("val"), int | float | torch.SymInt | torch.SymFloat):
             stack.extend(reversed(one.all_input_nodes))
     return list(found)
