@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from inward.network.graph import Graph, Point
+from inward.network.layout import op_name
 from inward.network.network import Network
 
 INPUT = "input"
@@ -29,10 +30,13 @@ def wiring(net: Network) -> dict[str, Any]:
     shown = {name: p for name, p in graph.points.items() if p.node and p.note != _IDENTITY}
     inner = {".".join(parts[:depth]) for name in shown for parts in [name.split(".")] for depth in range(1, len(parts))}
     taken = INPUT if INPUT not in graph.points else f"{INPUT}:"
+    leaves = {name: p for name, p in shown.items() if name not in inner}
+    ends = _ends(graph, shown, leaves) if isinstance(graph, Graph) else {}
     nodes = [_input(net, taken)]
     nodes += [node(name, shown.get(name), container=name in inner) for name in _parents_first(shown)]
+    nodes += [_end(name, shown[around], op) for name, (around, op) in ends.items()]
+    leaves |= {name: shown[around] for name, (around, _) in ends.items()}
     exact = isinstance(graph, Graph)
-    leaves = {name: p for name, p in shown.items() if name not in inner}
     return {
         "name": net.name,
         "size": list(net.size),
@@ -78,6 +82,31 @@ def node(name: str, point: Point | None, *, container: bool) -> dict[str, Any]:
         "activation": 0 if shape is None else math.prod(shape),
         "note": point.note,
     }
+
+
+def _ends(graph: Graph, shown: Mapping[str, Point], leaves: Mapping[str, Point]) -> dict[str, tuple[str, str]]:
+    """The last operations of modules, where they are no points of their own: with the module and what they do.
+
+    A module that ends in an operation gives that its own name; in a picture of what is inside, it has to stand there.
+    """
+    owned, found = {point.node for point in leaves.values()}, dict[str, tuple[str, str]]()
+    nodes = {each.name: each for each in graph.module.graph.nodes}
+    # The innermost of several modules that end in one operation has it.
+    for name in sorted(shown.keys() - leaves.keys(), key=lambda n: -n.count(".")):
+        end = nodes[shown[name].node]
+        if end.name in owned or end.op != "call_function":
+            continue
+        owned.add(end.name)
+        op = op_name(end)
+        found[f"{name}.{op}" if f"{name}.{op}" not in shown else f"{name}.{op}:out"] = (name, op)
+    return found
+
+
+def _end(name: str, around: Point, op: str) -> dict[str, Any]:
+    """The last operation of a module as a node: its values are addressed by the name of the module."""
+    whole = node(around.name, around, container=False)
+    own = {"id": name, "parent": around.name, "label": op, "kind": "operation", "point": False, "module": op}
+    return whole | own | {"parameters": 0, "multiply_adds": 0, "units": None, "note": ""}
 
 
 def _edges(graph: Graph, leaves: Mapping[str, Point], taken: str) -> list[list[str]]:

@@ -1,0 +1,194 @@
+"""The page in a real browser, against a real server: what a person does with it, and what it then shows."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import inward
+from inward.draw import to_picture
+from inward.server.app import STATIC
+from tests.conftest import missing
+from tests.serving import TOKEN, Client, serving
+
+UNIT = "stage1.0/3"
+SIZES = {"wide": (1440, 900), "narrow": (390, 844)}
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    if not (STATIC / "index.html").is_file():
+        missing("the page is not built; make page")
+    nets = [inward.load(f"inward/{name}") for name in ("normal", "robust")]
+    with serving(nets, tmp_path_factory.mktemp("page")) as client:
+        yield client
+
+
+class Page:
+    """A page that was entered by the link; what goes wrong in it ends the test."""
+
+    def __init__(self, chromium: Any, client: Client, size: tuple[int, int]) -> None:
+        self.context = chromium.new_context(viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce")
+        self.shown, self.client = self.context.new_page(), client
+        self.wrong: list[str] = []
+        self.shown.on("console", lambda m: self.wrong.append(m.text) if m.type == "error" else None)
+        self.shown.on("pageerror", lambda e: self.wrong.append(str(e)))
+
+    def enter(self, place: str = "") -> Any:
+        self.shown.goto(f"http://127.0.0.1:{self.client.port}/?token={TOKEN}")
+        self.shown.get_by_role("application", name="Architecture").wait_for()
+        if place:
+            self.go(place)
+        return self.shown
+
+    def go(self, place: str) -> None:
+        self.shown.goto(f"http://127.0.0.1:{self.client.port}/{place}")
+
+    def close(self) -> None:
+        self.context.close()
+        assert not self.wrong
+
+
+@pytest.fixture(params=SIZES)
+def page(request: pytest.FixtureRequest, chromium: Any, client: Client) -> Iterator[Page]:
+    found = Page(chromium, client, SIZES[request.param])
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def wide(chromium: Any, client: Client) -> Iterator[Page]:
+    found = Page(chromium, client, SIZES["wide"])
+    yield found
+    found.close()
+
+
+def pixels(shown: Any, image: Any) -> np.ndarray:
+    """Of an <img>, as the browser has decoded it."""
+    url = image.evaluate(
+        """async image => {
+            await image.decode();
+            const canvas = document.createElement('canvas');
+            canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+            canvas.getContext('2d').drawImage(image, 0, 0);
+            return canvas.toDataURL('image/png');
+        }"""
+    )
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
+
+
+def test_from_the_architecture_to_what_a_channel_looks_for(page: Page) -> None:
+    shown = page.enter()
+    # By its name, as a person would who knows it.
+    shown.keyboard.press("/")
+    shown.get_by_role("combobox", name="Search for a point").fill("stage1.0")
+    shown.keyboard.press("Enter")
+    panel = shown.get_by_label("Selected point").filter(has_text="32 × 32 × 32").last
+    panel.get_by_text("32 channels").first.wait_for()
+    column = panel.get_by_role("region", name="inward/normal")
+    tile = column.locator(f'[data-address="{UNIT}"]')
+    tile.scroll_into_view_if_needed()
+    picture = tile.locator("img")
+    picture.wait_for(timeout=120_000)
+    net = inward.load("inward/normal")
+    wanted = np.asarray(to_picture(inward.visualize(net, [UNIT]).images[0], at_least=0))
+    assert np.array_equal(pixels(shown, picture), wanted)
+    tile.locator("a").click()
+    shown.wait_for_url("**#/0/stage1.0/3*")
+    shown.get_by_role("heading", name=UNIT).wait_for()
+    large = shown.get_by_role("region", name="inward/normal").locator("figure img, img").first
+    assert np.array_equal(pixels(shown, large), wanted)
+
+
+def test_a_channel_is_opened_by_its_address_and_the_next_by_a_key(page: Page) -> None:
+    shown = page.enter("#/1/stage1.0/3?image=coffee")
+    shown.get_by_role("heading", name=UNIT).wait_for()
+    answers = page.client.get("networks/1/ablation?image=coffee&address=stage1.0/3")
+    column = shown.get_by_role("region", name="inward/robust")
+    for when in ("before", "after"):
+        first = answers[when][0]
+        column.get_by_text(f"{100 * first['probability']:.1f} %").first.wait_for()
+    shown.keyboard.press("]")
+    shown.wait_for_url("**#/1/stage1.0/4?image=coffee")
+    shown.get_by_role("heading", name="stage1.0/4").wait_for()
+
+
+def test_a_photograph_is_given_explained_and_attacked(wide: Page, tmp_path: Path) -> None:
+    shade = np.linspace(0, 255, 150 * 200).reshape(150, 200).astype(np.uint8)
+    file = tmp_path / "my photograph.jpg"
+    Image.fromarray(np.stack([shade, 255 - shade, shade // 2], 2)).save(file)
+    shown = wide.enter("#/0?tab=explain")
+    shown.locator('input[type="file"]').first.set_input_files(file)
+    shown.get_by_text("my photograph.jpg").first.wait_for()
+    (given,) = (p for p in wide.client.get("images") if p["name"] == "my photograph.jpg")
+    shown.wait_for_url(f"**image={given['id']}*")
+
+    def run(method: str, tab: str) -> dict[str, Any]:
+        shown.goto(f"http://127.0.0.1:{wide.client.port}/#/0?tab={tab}&image={given['id']}")
+        card = shown.get_by_role("article", name=method, exact=True)
+        if method == "integrated-gradients":
+            shown.get_by_role("checkbox", name=method, exact=True).click()
+        card.wait_for()
+        if method == "targeted-attack":
+            card.get_by_placeholder("Search for a class").fill("class:church")
+            shown.keyboard.press("Escape")
+        card.get_by_role("button", name="Run").click()
+        column = card.get_by_role("region", name=f"{method} of inward/normal")
+        column.locator("img").first.wait_for(timeout=120_000)
+        job = next(j for j in wide.client.get("jobs") if j["method"] == method and j["network"] == 0)
+        return {"job": job, "column": column, "result": wide.client.get(f"results/{job['results']['']}")}
+
+    found = run("integrated-gradients", "explain")
+    assert found["job"]["image"] == given["id"]
+    attack = run("targeted-attack", "attack")
+    assert attack["job"]["options"]["target"] == "class:church"
+    net = inward.load("inward/normal")
+    alone = inward.targeted_attack(net, inward.read(file, net), target="class:church")
+    scores = attack["result"]["manifest"]["scores"]
+    assert scores["target"] == "class:4"
+    assert scores["final"] == pytest.approx(alone[0].measures()["final"], rel=1e-6)
+    assert attack["column"].locator("img").count() >= 3
+    attack["column"].get_by_text("Reproduce").first.click()
+    attack["column"].get_by_text("inward.targeted_attack(").first.wait_for()
+
+
+def test_a_file_that_is_no_picture_is_told(wide: Page, tmp_path: Path) -> None:
+    file = tmp_path / "thesis.jpg"
+    file.write_bytes(b"no picture at all")
+    shown = wide.enter("#/0?tab=explain")
+    shown.locator('input[type="file"]').first.set_input_files(file)
+    shown.get_by_text("this is not a picture that can be read").first.wait_for()
+    # The browser itself tells of the status 422 on its console.
+    wide.wrong = [text for text in wide.wrong if "422" not in text]
+
+
+def test_a_job_is_found_again_after_loading_the_page_anew_and_cancelled(wide: Page) -> None:
+    shown = wide.enter()
+    long = wide.client.submit("feature-visualization", addresses=["stage4.1/7"], options={"steps": 20_000})
+    wide.client.until(long["id"], "running")
+    shown.reload()
+    shown.get_by_role("application", name="Architecture").wait_for()
+    shown.get_by_role("button", name="Jobs").or_(shown.get_by_role("button", name="job")).first.click()
+    shown.get_by_role("button", name="Cancel feature-visualization").first.click()
+    assert wide.client.until(long["id"], "cancelled", "done")["state"] == "cancelled"
+
+
+def test_without_the_link_and_without_a_server(chromium: Any, client: Client, tmp_path: Path) -> None:
+    page = chromium.new_page()
+    answer = page.goto(f"http://127.0.0.1:{client.port}/")
+    assert answer.status == 401
+    assert "needs the link that inward serve printed" in page.content()
+    page.close()
+    with serving([inward.load("inward/robust")], tmp_path) as other:
+        found = Page(chromium, other, SIZES["wide"])
+        shown = found.enter()
+    shown.get_by_text("The server does not answer").wait_for(timeout=30_000)
+    found.wrong.clear()
+    found.close()
