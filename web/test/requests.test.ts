@@ -2,7 +2,9 @@ import { describe, expect, it, vi } from 'vitest';
 import type { Job, JobRequest, Schema } from '../src/api/types';
 import { keyOf, merged } from '../src/jobs/store';
 import { TileQueue } from '../src/layer/tileQueue';
-import { faultOf, fieldsOf, inSteps, optionsOf } from '../src/methods/fields';
+import { classesOf, faultOf, fieldsOf, inSteps, optionsOf, pointsOf } from '../src/methods/fields';
+import { captionOf } from '../src/results/caption';
+import { node } from './networks';
 
 const schema: Schema = {
   type: 'object',
@@ -103,5 +105,25 @@ describe('tiles', () => {
     queue.want('p/0');
     await settle();
     expect(start).not.toHaveBeenCalled();
+  });
+});
+
+describe('two networks', () => {
+  it('complete with the classes and points of both', () => {
+    expect([...classesOf([['cat', 'dog'], null, ['cat', 'hound', 'bird']])]).toEqual([['class:0', 'cat'], ['class:1', 'dog / hound'], ['class:2', 'bird']]);
+    const of = (nodes: ReturnType<typeof node>[]) => ({ name: '', size: [8, 8] as [number, number], exact: true, reason: null, nodes, edges: [] });
+    expect([...pointsOf([of([node('a'), node('x', { point: false })]), of([node('b', { module: 'ReLU' })])])]).toEqual([['a', 'Conv2d'], ['b', 'ReLU']]);
+  });
+});
+
+describe('the caption of a channel', () => {
+  it('tells its score', () => {
+    const caption = 'address a/1, final 4.843, passes 256';
+    expect(captionOf({ caption, manifest: { scores: { final: 4.8432, passes: 256 } } })).toBe('Score 4.843 after 256 passes');
+    expect(captionOf({ caption, manifest: { scores: { final: 123456, passes: 2 } } })).toBe('Score 1.2e+5 after 2 passes');
+  });
+  it('stays as it is where there is no score', () => {
+    expect(captionOf({ caption: 'final 1, 2', manifest: { scores: { final: [1, 2], passes: 256 } } })).toBe('final 1, 2');
+    expect(captionOf({ caption: '', manifest: {} })).toBe('');
   });
 });

@@ -1,5 +1,7 @@
-import { QueryClient, useQuery } from '@tanstack/react-query';
-import { ApiError, client, UNREACHABLE } from './client';
+import { QueryClient, queryOptions, useQueries, useQuery } from '@tanstack/react-query';
+import { ApiError, UNREACHABLE } from './ask';
+import { client, isReading } from './client';
+import { sheetsOf } from './reading';
 
 export const queryClient = new QueryClient({
   defaultOptions: {
@@ -16,15 +18,24 @@ export const useSession = () =>
     queryKey: ['session'],
     queryFn: client.session,
     // Asked again and again, so that a server that stopped is noticed, and so is one that came back.
-    refetchInterval: (query) => (query.state.status === 'error' || query.state.fetchFailureCount > 0 ? 3_000 : 15_000),
-    staleTime: 0,
+    refetchInterval: (query) => (isReading ? false : query.state.status === 'error' || query.state.fetchFailureCount > 0 ? 3_000 : 15_000),
+    staleTime: isReading ? Infinity : 0,
     retry: false,
   });
 
-export const useArchitecture = (net: number) =>
-  useQuery({ queryKey: ['architecture', net], queryFn: () => client.architecture(net) });
+const architecture = (net: number) => queryOptions({ queryKey: ['architecture', net], queryFn: () => client.architecture(net) });
 
-export const useLabels = (net: number) => useQuery({ queryKey: ['labels', net], queryFn: () => client.labels(net) });
+export const useArchitecture = (net: number) => useQuery(architecture(net));
+
+export const useArchitectures = (nets: readonly number[]) =>
+  useQueries({ queries: nets.map(architecture), combine: loaded });
+
+export const useLabels = (nets: readonly number[]) =>
+  useQueries({ queries: nets.map((net) => queryOptions({ queryKey: ['labels', net], queryFn: () => client.labels(net) })), combine: loaded });
+
+function loaded<T>(results: readonly { data: T | undefined }[]): T[] {
+  return results.map((result) => result.data).filter((data) => data !== undefined);
+}
 
 export const useFacts = (net: number, point: string) =>
   useQuery({ queryKey: ['facts', net, point], queryFn: () => client.facts(net, point) });
@@ -59,3 +70,6 @@ export const useUnit = (net: number, address: string) =>
 
 export const useResult = (id: string | undefined) =>
   useQuery({ queryKey: ['result', id], queryFn: () => client.result(id ?? ''), enabled: id !== undefined });
+
+export const useSheets = (net: number, point: string, there: boolean) =>
+  useQuery({ queryKey: ['sheets', net, point], queryFn: () => sheetsOf(net, point), enabled: there });

@@ -9,6 +9,8 @@ export interface Net {
   parameters: number;
   multiply_adds: number;
   device: string;
+  /** Of an atlas: the points whose channels it shows. */
+  points?: string[];
 }
 
 export interface Session {
@@ -140,6 +142,18 @@ export interface Unit {
   maximum: number | null;
   histogram: { edges: number[]; counts: number[] } | null;
   examples: Example[];
+}
+
+/** The channels of a point in an atlas: pictures of them are tiles of sheets. */
+export interface Sheets {
+  tile: number;
+  columns: number;
+  per_sheet: number;
+  patch: number;
+  /** Patches of a channel; 0 where no photographs were looked through. */
+  patches: number;
+  scores: number[];
+  units: ({ maximum: number; histogram: { edges: number[]; counts: number[] }; examples: { name: string; value: number }[] } | null)[];
 }
 
 export type Options = Record<string, unknown>;

@@ -1,9 +1,12 @@
+import { use } from 'react';
+import { PicturedPoints } from '../reading/Pictured';
 import { compact } from '../graph/numbers';
 import { CIVIDIS, MEASURES, type Scale } from '../graph/scale';
 import { KINDS } from '../graph/kinds';
 import classes from './graph.module.css';
 
 export function Legend({ scale }: { scale: Scale }) {
+  const pictured = use(PicturedPoints).length > 0;
   return (
     <details className={classes.legend} open={!window.matchMedia('(max-width: 720px)').matches}>
       <summary>{MEASURES[scale.measure]}</summary>
@@ -26,6 +29,7 @@ export function Legend({ scale }: { scale: Scale }) {
           <p className="quiet">Logarithmic. Uncolored means none.</p>
         </>
       )}
+      {pictured && <p className={classes.marked}>Has pictures</p>}
     </details>
   );
 }

@@ -2,6 +2,7 @@ import { createContext, memo, use, type MouseEvent } from 'react';
 import type { NodeProps } from '@xyflow/react';
 import type { GraphNode } from '../api/types';
 import { shapeText } from '../graph/numbers';
+import { PicturedPoints } from '../reading/Pictured';
 import { Icon } from '../shell/icons';
 import classes from './nodes.module.css';
 
@@ -26,6 +27,11 @@ function Chevron({ id, label, open }: { id: string; label: string; open: boolean
   );
 }
 
+/** Marks a point whose channels the atlas shows. */
+function Mark({ id }: { id: string }) {
+  return use(PicturedPoints).includes(id) ? <span className={classes.mark} role="img" aria-label="Has pictures" /> : null;
+}
+
 export const LeafNode = memo(function LeafNode({ id, data, selected }: NodeProps & { data: NodeData }) {
   const { node, color } = data;
   return (
@@ -34,6 +40,7 @@ export const LeafNode = memo(function LeafNode({ id, data, selected }: NodeProps
       {node.container ? <Chevron id={id} label={node.label} open={false} /> : <span className={classes.nothing} />}
       <span className={classes.name}>{node.label}</span>
       <span className={classes.shape}>{shapeText(node.shape) || node.module}</span>
+      <Mark id={id} />
     </div>
   );
 });
@@ -48,6 +55,7 @@ export const GroupNode = memo(function GroupNode({ id, data, selected }: NodePro
         <span className={classes.name}>{node.label}</span>
         <span className={classes.module}>{node.module}</span>
       </div>
+      <Mark id={id} />
     </div>
   );
 });

@@ -1,11 +1,12 @@
 import { ActionIcon, Tooltip } from '@mantine/core';
 import { useHotkeys } from '@mantine/hooks';
+import { isReading } from '../api/client';
 import { useArchitecture } from '../api/queries';
+import { ReadingChannel } from '../reading/ReadingChannel';
 import { addressOf } from '../route/route';
 import { go, linkTo, useRoute } from '../route/useRoute';
 import { Icon } from '../shell/icons';
 import { PerNetwork } from '../shell/PerNetwork';
-import { useOpenSession } from '../shell/session';
 import layer from '../layer/layer.module.css';
 import { Ablation } from './Ablation';
 import { Computed } from './Computed';
@@ -40,13 +41,12 @@ export function ChannelPage({ point, unit, units }: { point: string; unit: numbe
 }
 
 function Channel({ net, point, unit }: { net: number; point: string; unit: number }) {
-  const { reading } = useOpenSession();
   const { data } = useArchitecture(net);
   if (!data) return <p className="quiet">Reading the network</p>;
   const node = data.nodes.find((each) => each.id === point);
   const address = addressOf(point, unit);
   if (!node?.units || unit >= node.units) return <p className="quiet">This network has no channel {address}.</p>;
-  if (reading) return <Examples net={net} address={address} />;
+  if (isReading) return <ReadingChannel net={net} point={point} unit={unit} />;
   return (
     <>
       <Computed title="What it looks for" net={net} method="feature-visualization" address={address} auto large />

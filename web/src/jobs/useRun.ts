@@ -1,5 +1,5 @@
 import { useCallback, useEffect, useMemo, useState } from 'react';
-import { ApiError } from '../api/client';
+import { ApiError } from '../api/ask';
 import type { Job, JobRequest } from '../api/types';
 import { keyOf, start, useJobs } from './store';
 

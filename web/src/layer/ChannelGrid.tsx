@@ -5,7 +5,6 @@ import { short } from '../graph/numbers';
 import { usePicture } from '../picture/usePicture';
 import { addressOf } from '../route/route';
 import { linkTo, useRoute } from '../route/useRoute';
-import { useOpenSession } from '../shell/session';
 import { useTiles } from './useTiles';
 import classes from './layer.module.css';
 
@@ -14,13 +13,12 @@ const FEW = 64;
 const PAGE = 128;
 
 export function ChannelGrid({ net, point, units }: { net: number; point: string; units: number }) {
-  const { reading } = useOpenSession();
   const picture = usePicture();
   const route = useRoute();
   const [making, setMaking] = useState(units <= FEW);
   const [order, setOrder] = useState('number');
   const [count, setCount] = useState(PAGE);
-  const { results, watch, error } = useTiles(net, making && !reading);
+  const { results, watch, error } = useTiles(net, making);
   const { data: activations } = useActivations(net, picture?.id ?? null, point);
 
   const maxima = activations?.maxima;
@@ -34,7 +32,7 @@ export function ChannelGrid({ net, point, units }: { net: number; point: string;
     <section className={classes.section}>
       <div className={classes.heading}>
         <h3>{units} channels</h3>
-        {!reading && <Switch label="Make pictures" checked={making} onChange={(event) => setMaking(event.currentTarget.checked)} />}
+        <Switch label="Make pictures" checked={making} onChange={(event) => setMaking(event.currentTarget.checked)} />
         <SegmentedControl
           aria-label="Order of the channels"
           value={order}

@@ -1,5 +1,8 @@
 import type { Architecture, GraphNode } from '../api/types';
 import { useArchitecture } from '../api/queries';
+import { isReading } from '../api/client';
+import { ReadingChannels } from '../reading/ReadingChannels';
+import { Pictured } from '../reading/Pictured';
 import { ChannelPage } from '../channel/ChannelPage';
 import { useRoute } from '../route/useRoute';
 import { PerNetwork } from '../shell/PerNetwork';
@@ -9,7 +12,14 @@ import classes from './layer.module.css';
 
 export function PointPanel({ architecture }: { architecture: Architecture }) {
   const { point, unit } = useRoute();
-  if (!point) return <p className={classes.empty}>Select a node of the graph to see its channels. Double-click a block to look inside.</p>;
+  if (!point) {
+    return (
+      <div className={classes.empty}>
+        <p>Select a node of the graph to see its channels. Double-click a block to look inside.</p>
+        {isReading && <Pictured />}
+      </div>
+    );
+  }
   const node = architecture.nodes.find((each) => each.id === point);
   if (!node) return <p className={classes.empty}>There is no point {point} in {architecture.name}. Choose another in the graph.</p>;
   if (unit !== null && node.units !== null && unit < node.units) return <ChannelPage point={point} unit={unit} units={node.units} />;
@@ -32,11 +42,13 @@ function Layer({ net, point }: { net: number; point: string }) {
   return node.point ? <Point net={net} node={node} /> : <p className="quiet">{whyNot(node)}</p>;
 }
 
+const Channels = isReading ? ReadingChannels : ChannelGrid;
+
 function Point({ net, node }: { net: number; node: GraphNode }) {
   return (
     <>
       <Facts net={net} node={node} />
-      {node.units ? <ChannelGrid net={net} point={node.id} units={node.units} /> : <p className="quiet">This point has no channels that could be addressed. {node.note}</p>}
+      {node.units ? <Channels net={net} point={node.id} units={node.units} /> : <p className="quiet">This point has no channels that could be addressed. {node.note}</p>}
     </>
   );
 }

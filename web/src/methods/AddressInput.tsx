@@ -1,21 +1,19 @@
 import { Autocomplete } from '@mantine/core';
 import { useMemo } from 'react';
-import { useArchitecture, useLabels } from '../api/queries';
-import { CLASSES, type Field } from './fields';
+import { useArchitectures, useLabels } from '../api/queries';
+import { useOpenSession } from '../shell/session';
+import { CLASSES, classesOf, pointsOf, type Field } from './fields';
 
 const MOST = 40;
 
-/** A class by its name, or any point by its address; what is not listed can be written too. */
+/** A class by its name, or any point by its address, of any of the networks; what is not listed can be written too. */
 export function AddressInput({ field, value, error, change }: { field: Field; value: string; error: string | null; change: (value: string) => void }) {
   const ofClass = CLASSES.has(field.name);
-  const { data: labels } = useLabels(0);
-  const { data: architecture } = useArchitecture(0);
-  const names = useMemo(() => {
-    const found = new Map<string, string>();
-    if (ofClass) for (const [index, label] of (labels?.labels ?? []).entries()) found.set(`class:${index}`, label);
-    else for (const node of architecture?.nodes ?? []) if (node.point) found.set(node.id, node.module);
-    return found;
-  }, [ofClass, labels, architecture]);
+  const { networks } = useOpenSession();
+  const nets = useMemo(() => networks.map((net) => net.id), [networks]);
+  const labels = useLabels(nets);
+  const architectures = useArchitectures(nets);
+  const names = useMemo(() => (ofClass ? classesOf(labels.map((each) => each.labels)) : pointsOf(architectures)), [ofClass, labels, architectures]);
   const data = useMemo(() => [...names.keys()], [names]);
   return (
     <Autocomplete

@@ -1,4 +1,4 @@
-import type { Options, Property, Schema } from '../api/types';
+import type { Architecture, Options, Property, Schema } from '../api/types';
 
 export type FieldKind = 'number' | 'integer' | 'boolean' | 'choice' | 'text' | 'numbers' | 'texts' | 'picture' | 'pictures';
 
@@ -50,6 +50,24 @@ function fieldOf(name: string, property: Property, required: boolean): Field {
 
 /** Options that name a class, whatever the schema says of them. */
 export const CLASSES: ReadonlySet<string> = new Set(['target', 'label']);
+
+/** The classes of networks by address, each with the names that these have for it. */
+export function classesOf(labels: readonly (readonly string[] | null)[]): Map<string, string> {
+  const found = new Map<string, string[]>();
+  for (const each of labels) {
+    for (const [index, label] of (each ?? []).entries()) {
+      const held = found.get(`class:${index}`) ?? [];
+      if (!held.includes(label)) found.set(`class:${index}`, [...held, label]);
+    }
+  }
+  return new Map([...found].map(([address, names]) => [address, names.join(' / ')]));
+}
+
+/** The points of networks, each with its module. */
+export function pointsOf(architectures: readonly Architecture[]): Map<string, string> {
+  const points = architectures.flatMap((each) => each.nodes.filter((node) => node.point));
+  return new Map(points.map((node) => [node.id, node.module]));
+}
 
 function capital(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);

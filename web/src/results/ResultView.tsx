@@ -2,6 +2,7 @@ import { Button } from '@mantine/core';
 import { lazy, Suspense, useState } from 'react';
 import { useResult } from '../api/queries';
 import type { Result, ResultFile } from '../api/types';
+import { captionOf } from './caption';
 import classes from './results.module.css';
 
 const Reproduce = lazy(() => import('./Reproduce').then((module) => ({ default: module.Reproduce })));
@@ -14,6 +15,7 @@ export function ResultView({ id, large = false }: { id: string; large?: boolean 
   if (!data) return <div className={classes.waiting} />;
   const seen = data.files.filter((file) => file.kind === 'picture' || file.kind === 'video');
   const shown = large ? seen.filter((file) => file.kind === 'video').concat(seen.filter((file) => file.kind === 'picture')).slice(0, 1) : seen;
+  const caption = large ? captionOf(data) : data.caption;
   const few = all ? shown : shown.slice(0, 12);
   return (
     <div className={classes.result}>
@@ -21,7 +23,7 @@ export function ResultView({ id, large = false }: { id: string; large?: boolean 
         {few.map((file) => <Shown key={file.name} file={file} result={data} named={few.length > 1} />)}
       </div>
       {few.length < shown.length && <Button onClick={() => setAll(true)}>Show all {shown.length} pictures</Button>}
-      {data.caption && <p className={classes.caption}>{data.caption}</p>}
+      {caption && <p className={classes.caption}>{caption}</p>}
       {data.notes.map((note) => <p key={note} className={classes.note}>{note}</p>)}
       <details className={classes.more}>
         <summary>Reproduce</summary>

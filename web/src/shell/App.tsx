@@ -1,6 +1,6 @@
 import { Button, Loader } from '@mantine/core';
 import { useEffect } from 'react';
-import { ApiError } from '../api/client';
+import { ApiError } from '../api/ask';
 import { queryClient, useSession } from '../api/queries';
 import type { Session } from '../api/types';
 import { follow } from '../jobs/store';
@@ -41,7 +41,7 @@ function Page({ session, away }: { session: Session; away: boolean }) {
       <div className={classes.app}>
         <Header session={session} />
         {away && <p role="alert" className={classes.away}>The server does not answer; start <code>inward serve</code> again.</p>}
-        <main className={classes.main}>{view === 'picture' ? <PictureView /> : <ArchitectureView />}</main>
+        <main className={classes.main}>{view === 'picture' && !session.reading ? <PictureView /> : <ArchitectureView />}</main>
       </div>
       {!session.reading && <DropAnywhere />}
     </SessionContext>

@@ -4,6 +4,7 @@ import { lazy, Suspense, useCallback, useRef } from 'react';
 import { useArchitecture } from '../api/queries';
 import { go, useRoute } from '../route/useRoute';
 import { ArchitecturePane } from '../architecture/ArchitecturePane';
+import { PicturedPoints } from '../reading/Pictured';
 import { netOf, useOpenSession } from './session';
 import { SidePanel } from './SidePanel';
 import classes from './shell.module.css';
@@ -22,19 +23,23 @@ export function ArchitectureView() {
     if (open) requestAnimationFrame(() => panel.current?.focus());
   }, []);
   return (
-    <div className={classes.columns}>
-      <div className={classes.graph}>
-        {error && <p className={classes.full}>{error.message}</p>}
-        {!architecture && !error && <div className={classes.full}><Loader aria-label="Reading the network" /></div>}
-        {architecture && <ArchitecturePane key={net.id} architecture={architecture} select={select} />}
+    <PicturedPoints value={net.points ?? NONE}>
+      <div className={classes.columns}>
+        <div className={classes.graph}>
+          {error && <p className={classes.full}>{error.message}</p>}
+          {!architecture && !error && <div className={classes.full}><Loader aria-label="Reading the network" /></div>}
+          {architecture && <ArchitecturePane key={net.id} architecture={architecture} select={select} />}
+        </div>
+        {(!narrow || route.point) && (
+          <SidePanel ref={panel} narrow={narrow} wide={session.networks.length > 1} close={() => select(null)}>
+            <Suspense fallback={<Loader m="md" size="sm" aria-label="Loading" />}>
+              {architecture && <PointPanel architecture={architecture} />}
+            </Suspense>
+          </SidePanel>
+        )}
       </div>
-      {(!narrow || route.point) && (
-        <SidePanel ref={panel} narrow={narrow} wide={session.networks.length > 1} close={() => select(null)}>
-          <Suspense fallback={<Loader m="md" size="sm" aria-label="Loading" />}>
-            {architecture && <PointPanel architecture={architecture} />}
-          </Suspense>
-        </SidePanel>
-      )}
-    </div>
+    </PicturedPoints>
   );
 }
+
+const NONE: string[] = [];

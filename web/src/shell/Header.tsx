@@ -34,13 +34,13 @@ export function Header({ session }: { session: Session }) {
           className={classes.nets}
         />
       ) : (
-        <p className={classes.told}>
+        <p className={`${classes.told} ${session.reading ? classes.alone : ''}`}>
           {session.networks.length === 1 && <strong>{net.name}</strong>}{' '}
-          {session.networks.length === 1 && <span className="quiet">{compact(net.parameters)} parameters · {net.size.join(' × ')} · {net.device}</span>}
+          {session.networks.length === 1 && <span className="quiet">{compact(net.parameters)} parameters · {net.size.join(' × ')}{session.reading ? '' : ` · ${net.device}`}</span>}
         </p>
       )}
       <div className={classes.tools}>
-        <PictureChip />
+        {!session.reading && <PictureChip />}
         {!session.reading && <JobTray nets={session.networks} />}
         <SchemeMenu />
       </div>

@@ -1,0 +1,49 @@
+import { ask as read, BASE } from './ask';
+import type {
+  Ablation, Activations, Architecture, Facts, Job, JobRequest, Method, Picture, Result, Session, Top, Unit,
+} from './types';
+
+const ask = <T>(path: string, init?: RequestInit) => read<T>(path, 'The server does not answer; start `inward serve` again.', init);
+
+function query(values: Record<string, string | number | undefined>): string {
+  const given = Object.entries(values).filter(([, value]) => value !== undefined);
+  return new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
+}
+
+const JSON_BODY = { 'Content-Type': 'application/json' };
+
+/** What `inward serve` answers. */
+export const server = {
+  session: () => ask<Session>('session'),
+  architecture: (net: number) => ask<Architecture>(`networks/${net}/architecture`),
+  labels: (net: number) => ask<{ labels: string[] | null }>(`networks/${net}/labels`),
+  facts: (net: number, point: string) => ask<Facts>(`networks/${net}/facts?${query({ point })}`),
+  methods: () => ask<Method[]>('methods'),
+  images: () => ask<Picture[]>('images'),
+  answers: (net: number, image: string) => ask<{ top: Top[] }>(`networks/${net}/answers?${query({ image })}`),
+  activations: (net: number, image: string, point: string) =>
+    ask<Activations>(`networks/${net}/activations?${query({ image, point })}`),
+  ablation: (net: number, image: string, address: string) =>
+    ask<Ablation>(`networks/${net}/ablation?${query({ image, address })}`),
+  unit: (net: number, address: string) => ask<Unit>(`networks/${net}/unit?${query({ address })}`),
+  upload: (file: File) =>
+    ask<Picture>(`images?${query({ name: file.name })}`, {
+      method: 'POST',
+      body: file,
+      headers: { 'Content-Type': file.type.startsWith('image/') ? file.type : 'application/octet-stream' },
+    }),
+  start: (request: JobRequest) => ask<Job>('jobs', { method: 'POST', body: JSON.stringify(request), headers: JSON_BODY }),
+  jobs: () => ask<Job[]>('jobs'),
+  cancel: (id: string) => ask<Job>(`jobs/${id}`, { method: 'DELETE' }),
+  result: (id: string) => ask<Result>(`results/${id}`),
+  filtersUrl: (net: number, point: string) => `${BASE}networks/${net}/filters.png?${query({ point })}`,
+  pictureUrl: (image: string, network?: number) => `${BASE}images/${image}/picture.png?${query({ network })}`,
+  /** Calls `heard` for each change of a job until the returned function is called; `lost` where the stream breaks. */
+  listen: (heard: (job: Job) => void, opened: () => void, lost: () => void): (() => void) => {
+    const source = new EventSource(`${BASE}events`);
+    source.addEventListener('job', (event) => heard(JSON.parse((event as MessageEvent<string>).data) as Job));
+    source.addEventListener('open', opened);
+    source.addEventListener('error', lost);
+    return () => source.close();
+  },
+};
