@@ -102,6 +102,7 @@ LEFT: dict[str, tuple[str, ...]] = {
         "dreams/cat/picture.png",
         "out/dream/manifest.json",
     ),
+    "how-to/page.md": ("site/index.html", "site/api/session.json", "inward-serve/samples/cat.png"),
     "how-to/parameterizations.md": ("maco/features.6-17/picture.png", "clear/features.6-17/picture.png"),
     "how-to/real-images.md": ("real/features.6-2/picture.png", "cat/features.6-17/manifest.json"),
     "how-to/videos.md": ("filmed/features.6-17/video.gif", "film.webp", "way/features.6-17/snapshots.png"),

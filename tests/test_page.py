@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from PIL import Image
 import inward
 from inward.draw import to_picture
 from inward.server.app import STATIC
+from inward.site import Site
 from tests.conftest import missing
 from tests.serving import TOKEN, Client, serving
 
@@ -192,3 +196,39 @@ def test_without_the_link_and_without_a_server(chromium: Any, client: Client, tm
     shown.get_by_text("The server does not answer").wait_for(timeout=30_000)
     found.wrong.clear()
     found.close()
+
+
+def test_a_static_atlas_is_read_without_a_server_of_ours(chromium: Any, tmp_path: Path, client: Client) -> None:
+    """Any web host will do: here that of Python's standard library."""
+    out = tmp_path / "site"
+    net = inward.load("inward/robust")
+    Site(net, ["conv"], out, STATIC, {"steps": 2}).make(lambda *_: None)
+    handler = partial(_Quiet, directory=str(out))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as host:
+        threading.Thread(target=host.serve_forever, daemon=True).start()
+        page = chromium.new_page(viewport={"width": 1440, "height": 900})
+        wrong: list[str] = []
+        page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: wrong.append(str(e)))
+        page.on("response", lambda r: wrong.append(r.url) if r.status >= 400 else None)
+        page.goto(f"http://127.0.0.1:{host.server_port}/#/0/conv/5")
+        page.get_by_role("heading", name="conv/5").wait_for()
+        score = inward.visualize(net, ["conv/5"], steps=2).final[0].item()
+        page.get_by_text(f"Score {score:.3g}"[:9]).first.wait_for()
+        page.keyboard.press("]")
+        page.wait_for_url("**#/0/conv/6")
+        page.get_by_role("link", name="conv", exact=True).first.click()
+        page.get_by_text("32 channels").wait_for()
+        # What computes is not there, and what has no pictures says so.
+        assert page.get_by_text("Make pictures").count() == 0
+        assert page.get_by_role("button", name="Run").count() == 0
+        page.goto(f"http://127.0.0.1:{host.server_port}/#/0/stage1.0.conv1")
+        page.get_by_text("no pictures of this layer").wait_for()
+        page.close()
+        host.shutdown()
+    assert not wrong
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""

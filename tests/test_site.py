@@ -55,7 +55,9 @@ def test_what_is_shown_is_what_python_computes(
     session = read(out, "session.json")
     assert session["reading"] is True
     assert session["networks"][0]["points"] == [POINT]
-    assert read(out, f"networks/0/facts/{slug(POINT)}.json")["units"] == units
+    facts = read(out, f"networks/0/facts/{slug(POINT)}.json")
+    assert facts["units"] == units
+    assert facts["source"].startswith("inward/nets/resnet.py:")
     assert len(read(out, "networks/0/architecture.json")["edges"]) == 76
     found = read(out, f"networks/0/units/{slug(POINT)}.json")
     chosen = SHEET + 3
