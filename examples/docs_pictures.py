@@ -8,6 +8,7 @@ scikit-image; about fifteen minutes on two CPU cores.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
@@ -34,6 +35,8 @@ UNIT = "mixed4a/97"
 _QUALITY = 88
 # Of photographs with fine texture all over, so that a page stays light.
 _LIGHTER = {"styles": 72}
+# Pictures of channels that are waited for.
+_TILES = 16
 # The units and the photographs of the tutorial.
 _ATLAS = ("mixed3b/10", "mixed3b/64", "mixed4a/97", "mixed4a/200", "mixed4d/30", "mixed4d/100")
 _PHOTOGRAPHS = (
@@ -231,6 +234,25 @@ def _screenshot(page: Path) -> Image.Image:
         return whole.convert("RGB")
 
 
+def page(net: inward.Network) -> Image.Image:
+    """A layer of the page, as soon as its first channels are there; taken in a real browser."""
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory() as out, sync_playwright() as playwright:
+        explorer = inward.explore(net, out=out)
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        shown = browser.new_page(viewport={"width": 1440, "height": 900})
+        shown.goto(f"{explorer.link}#/0/mixed3a?image=cat")
+        shown.get_by_label("Make pictures").click()
+        tiles = shown.locator("[data-address] img")
+        tiles.nth(_TILES - 1).wait_for(timeout=600_000)
+        shown.wait_for_timeout(1000)
+        found = Image.open(io.BytesIO(shown.screenshot())).convert("RGB")
+        browser.close()
+        explorer.close()
+    return found
+
+
 FIGURES: dict[str, Callable[[inward.Network], Image.Image]] = {
     function.__name__: function
     for function in (
@@ -249,6 +271,7 @@ FIGURES: dict[str, Callable[[inward.Network], Image.Image]] = {
         styles,
         dreams,
         atlas,
+        page,
     )
 }
 
