@@ -282,7 +282,7 @@ def test_random_weights_are_the_same_again(pictures: Path, tmp_path: Path) -> No
 def test_more_than_a_command_takes() -> None:
     said = inward("methods", "for", "me")
     assert (said.status, said.err) == (2, "inward: 'for me' is more than this command takes (see --help)\n")
-    assert inward("atack", "x").err == "inward: there is no command 'atack'; the nearest: attack (see --help)\n"
+    assert inward("atack", "x").err == "inward: there is no command 'atack'; the nearest: attack, atlas (see --help)\n"
     assert (
         "no command 'activation'; the nearest: activations, activations-table (see" in inward("study", "activation").err
     )
