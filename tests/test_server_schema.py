@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -34,6 +35,9 @@ def test_no_request_breaks_the_server(client: Client) -> None:
     described = schemathesis.openapi.from_url(f"http://127.0.0.1:{client.port}/api/openapi.json", headers=cookie)
     # Streams of events end only with their jobs; test_server reads them.
     operations = [found.ok() for found in described.exclude(path_regex="events$").get_all_operations()]
+    text = client.ask("GET", "/api/openapi.json").body.decode()
+    known = client.get("openapi.json")["components"]["schemas"]
+    assert set(re.findall(r"#/components/schemas/(\w+)", text)) == {"Asked", "Error"} <= set(known)
     asked = {f"{operation.method.upper()} {operation.path}": 0 for operation in operations}
     seen: Counter[int] = Counter()
     for operation in operations:

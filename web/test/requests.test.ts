@@ -47,7 +47,7 @@ describe('forms', () => {
 });
 
 function job(more: Partial<Job>): Job {
-  return { id: 'a', method: 'm', network: 0, image: null, addresses: [], options: {}, video: false, background: true, state: 'waiting', done: 0, total: null, note: '', error: null, results: {}, created: 1, ...more };
+  return { id: 'a', method: 'm', network: 0, image: null, addresses: [], options: {}, video: false, background: true, state: 'waiting', done: 0, total: null, error: null, results: {}, created: 1, ...more };
 }
 
 describe('jobs', () => {

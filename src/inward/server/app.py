@@ -19,7 +19,7 @@ from inward.server import routes
 from inward.server.forms import OptionError
 from inward.server.jobs import TooManyJobsError
 from inward.server.library import TooLargeError
-from inward.server.security import HEADERS, Guard, TooLongError, policy, refusal
+from inward.server.security import Guard, TooLongError, policy, refusal
 from inward.server.settings import Settings
 from inward.server.state import Server
 from inward.server.turns import TooManyError
@@ -143,6 +143,3 @@ def _said(errors: Sequence[Any]) -> str:
     first = errors[0] if errors else {"loc": (), "msg": "this cannot be read"}
     place = ".".join(str(each) for each in first["loc"] if each not in ("body", "query", "path"))
     return f"{place}: {str(first['msg']).lower()}" if place else str(first["msg"]).lower()
-
-
-__all__ = ["HEADERS", "STATIC", "create_app"]

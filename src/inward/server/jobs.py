@@ -66,7 +66,6 @@ class Job:
     state: State = "waiting"
     done: int = 0
     total: int | None = None
-    note: str = ""
     error: str | None = None
     results: dict[str, str] = field(default_factory=dict)
     created: float = field(default_factory=time.time)
@@ -87,7 +86,6 @@ class Job:
             "state": self.state,
             "done": self.done,
             "total": self.total,
-            "note": self.note,
             "error": self.error,
             "results": dict(self.results),
             "created": self.created,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -87,22 +88,18 @@ class Library:
                 return self._held[digest]
             if sum(p.source == "upload" for p in self._held.values()) >= self.settings.uploads:
                 raise CallError(f"{self.settings.uploads} pictures are kept already; delete some of {self._folder}")
-        suffix, height, width = self._decoded(data)
+        suffix = self._suffix(data)
         shown = "".join(c for c in name if c.isprintable())[:120].strip() or f"picture{suffix}"
         file = self._folder / f"{digest}{suffix}"
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_whole(data, file)
-            write_whole(json.dumps({"name": shown}).encode(), file.with_suffix(".json"))
-        except OSError as error:
-            raise InwardError(f"the picture cannot be kept ({error.strerror})") from error
+        height, width = self._keep(data, file)
+        write_whole(json.dumps({"name": shown}).encode(), file.with_suffix(".json"))
         picture = Picture(digest, shown, "upload", file, height, width)
         with self._lock:
             self._held[digest] = picture
         return picture
 
-    def _decoded(self, data: bytes) -> tuple[str, int, int]:
-        """The suffix of its format, height and width, of a picture that can be read whole."""
+    def _suffix(self, data: bytes) -> str:
+        """Of its format, from its first bytes."""
         try:
             with Image.open(io.BytesIO(data), formats=tuple(_SUFFIX)) as head:
                 kind, pixels = str(head.format), head.width * head.height
@@ -111,20 +108,24 @@ class Library:
         if pixels > self.settings.upload_pixels:
             most = self.settings.upload_pixels // 10**6
             raise TooLargeError(f"this picture has {pixels / 1e6:.0f} megapixels, over the {most} that are taken")
+        return _SUFFIX[kind]
+
+    def _keep(self, data: bytes, file: Path) -> tuple[int, int]:
+        """Writes a picture that can be read whole, and gives its height and width; what cannot be leaves no file."""
+        draft = file.with_name(f".{secrets.token_hex(8)}{file.suffix}")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            # Read as every picture is, which takes a file; it is not kept where it cannot be read.
-            draft = self._folder / f".{secrets.token_hex(8)}{_SUFFIX[kind]}"
             draft.write_bytes(data)
+            picture = opened(draft, "RGB")
+            draft.replace(file)
         except OSError as error:
             raise InwardError(f"the picture cannot be kept ({error.strerror})") from error
-        try:
-            picture = opened(draft, "RGB")
         except InwardError as error:
             raise InwardError("this picture cannot be read whole; save it again, or give another") from error
         finally:
-            draft.unlink(missing_ok=True)
-        return _SUFFIX[kind], picture.height, picture.width
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+        return picture.height, picture.width
 
     @property
     def _folder(self) -> Path:

@@ -24,18 +24,6 @@ from inward.server.state import Server
 from inward.server.studying import STUDY, studied
 from inward.version import VERSION
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"description": told, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
-    for status, told in {
-        401: "The token is missing.",
-        403: "The request comes from another site.",
-        404: "There is no such thing.",
-        413: "This is too large.",
-        421: "The server is not called by this name.",
-        422: "Something asked for does not fit.",
-        429: "Too much waits.",
-    }.items()
-}
 # At most so often is a page told of a job.
 _PAUSE = 0.2
 _KEEP = {"Cache-Control": "private, max-age=86400"}
@@ -54,6 +42,20 @@ class Error(BaseModel):
 
     error: str
     option: str | None = None
+
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Error, "description": told}
+    for status, told in {
+        401: "The token is missing.",
+        403: "The request comes from another site.",
+        404: "There is no such thing.",
+        413: "This is too large.",
+        421: "The server is not called by this name.",
+        422: "Something asked for does not fit.",
+        429: "Too much waits.",
+    }.items()
+}
 
 
 class Asked(BaseModel):
@@ -95,7 +97,7 @@ def _picture(server: Server, name: str) -> Picture:
         raise MissingError(str(error)) from error
 
 
-@router.get("/session", responses={200: {"model": dict[str, Any]}})
+@router.get("/session")
 def session(server: Here) -> JSONResponse:
     """The networks and the bounds of this server."""
     settings = server.settings

@@ -40,11 +40,6 @@ def policy(nonce: str, *, framed: bool = False) -> str:
     return told.replace(" frame-ancestors 'self';", "") if framed else told
 
 
-def cookie_name(port: int) -> str:
-    """Cookies are shared by all ports of a host: each server has its own."""
-    return f"inward-{port}"
-
-
 class Guard:
     """Refuses what does not come from whoever has the link, and bounds what is sent."""
 
@@ -151,7 +146,8 @@ def _own(headers: Headers, host: str, *, entering: bool) -> bool:
 
 
 def _cookie_of(host: str) -> str:
-    return cookie_name(urlsplit(f"//{host}").port or 80)
+    """Cookies are shared by all ports of a host: each server has its own."""
+    return f"inward-{urlsplit(f'//{host}').port or 80}"
 
 
 def _told(count: int) -> str:

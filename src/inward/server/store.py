@@ -14,6 +14,7 @@ from typing import Any
 
 from inward.errors import CallError
 from inward.methods.method import Method
+from inward.methods.table import by_name
 from inward.network.network import Network
 from inward.results import Result, describe
 from inward.runs.folder import ARRAYS, MANIFEST, manifest_in, save
@@ -65,7 +66,7 @@ class Store:
         return {
             "id": name,
             "method": row,
-            "command": next(iter(shell_line(manifest).split()[1:2]), ""),
+            "command": by_name(row).command,
             "network": manifest["network"],
             "caption": describe(scores),
             "notes": manifest.get("notes", []),

@@ -21,13 +21,9 @@ export interface Session {
   limits: { upload_bytes: number; upload_pixels: number; waiting: number };
 }
 
-export interface GraphNode {
+/** What both the architecture and the facts say of a point. */
+interface PointFacts {
   id: string;
-  parent: string;
-  label: string;
-  kind: 'input' | 'module' | 'operation';
-  container: boolean;
-  point: boolean;
   module: string;
   shape: number[] | null;
   units: number | null;
@@ -36,6 +32,14 @@ export interface GraphNode {
   multiply_adds: number;
   activation: number;
   note: string;
+}
+
+export interface GraphNode extends PointFacts {
+  parent: string;
+  label: string;
+  kind: 'input' | 'module' | 'operation';
+  container: boolean;
+  point: boolean;
 }
 
 export type Edge = [string, string];
@@ -49,18 +53,9 @@ export interface Architecture {
   edges: Edge[];
 }
 
-export interface Facts {
-  id: string;
-  module: string;
-  shape: number[] | null;
-  units: number | null;
-  grid: [number, number] | null;
-  parameters: number;
-  multiply_adds: number;
-  activation: number;
+export interface Facts extends PointFacts {
   layout: string;
   source: string;
-  note: string;
   receptive_field: [number, number] | null;
   filters: number | null;
 }
@@ -182,7 +177,6 @@ export interface Job {
   state: JobState;
   done: number;
   total: number | null;
-  note: string;
   error: string | null;
   results: Record<string, string>;
   created: number;

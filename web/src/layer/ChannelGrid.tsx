@@ -5,6 +5,7 @@ import { short } from '../graph/numbers';
 import { usePicture } from '../picture/usePicture';
 import { addressOf } from '../route/route';
 import { linkTo, useRoute } from '../route/useRoute';
+import { ordered } from './order';
 import { useTiles } from './useTiles';
 import classes from './layer.module.css';
 
@@ -23,10 +24,7 @@ export function ChannelGrid({ net, point, units }: { net: number; point: string;
 
   const maxima = activations?.maxima;
   const most = useMemo(() => Math.max(0, ...(maxima ?? [])), [maxima]);
-  const sorted = useMemo(() => {
-    const all = Array.from({ length: units }, (_, unit) => unit);
-    return order === 'activation' && maxima ? all.sort((a, b) => (maxima[b] ?? 0) - (maxima[a] ?? 0)) : all;
-  }, [units, order, maxima]);
+  const sorted = useMemo(() => ordered(units, order === 'activation' ? maxima : undefined), [units, order, maxima]);
 
   return (
     <section className={classes.section}>

@@ -5,6 +5,7 @@ import { useSheets } from '../api/queries';
 import { sheetUrl } from '../api/reading';
 import { short } from '../graph/numbers';
 import layer from '../layer/layer.module.css';
+import { ordered } from '../layer/order';
 import { linkTo, useRoute } from '../route/useRoute';
 import { background, placeOf } from './place';
 import { NoPictures, PicturedPoints } from './Pictured';
@@ -19,11 +20,7 @@ export function ReadingChannels({ net, point, units }: { net: number; point: str
   const { data, error } = useSheets(net, point, there);
   const [order, setOrder] = useLocalStorage({ key: 'inward-order', defaultValue: 'number', getInitialValueInEffect: false });
   const [count, setCount] = useState(PAGE);
-  const sorted = useMemo(() => {
-    const all = Array.from({ length: units }, (_, unit) => unit);
-    const scores = data?.scores;
-    return order === 'score' && scores ? all.sort((a, b) => (scores[b] ?? 0) - (scores[a] ?? 0)) : all;
-  }, [units, order, data]);
+  const sorted = useMemo(() => ordered(units, order === 'score' ? data?.scores : undefined), [units, order, data]);
 
   return (
     <section className={layer.section}>

@@ -25,7 +25,7 @@ function Going({ job }: { job: Job }) {
   return (
     <div className={classes.going}>
       <div className={classes.goingHead}>
-        <span className="quiet num">{job.note || steps}</span>
+        <span className="quiet num">{steps}</span>
         <Button size="compact-xs" onClick={() => void cancel(job)}>Cancel</Button>
       </div>
       <JobProgress job={job} />
