@@ -124,7 +124,12 @@ def test_what_is_computed_at_once(client: Client, net: inward.Network, out: Path
     # What gives its input as it is, and so is not drawn, has facts all the same.
     assert client.get("networks/0/facts?point=stage1.0.shortcut")["note"] == "returns its input"
     sheet = client.ask("GET", "/api/networks/0/filters.png?point=conv")
-    assert Image.open(io.BytesIO(sheet.body)).format == "PNG"
+    drawn = np.asarray(Image.open(io.BytesIO(sheet.body)))
+    one = weight[0] / (2 * weight[0].abs().max()) + 0.5
+    # Cells of 48 pixels and a margin of two, in which there is nothing.
+    assert np.array_equal(drawn[10, 10, :3], (one[:, 0, 0] * 255).round().byte())
+    assert np.array_equal(drawn[42, 26, :3], (one[:, 2, 1] * 255).round().byte())
+    assert (drawn[10, 10, 3], drawn[0, 10, 3], drawn[10, 51, 3]) == (255, 0, 0)
     shown = client.ask("GET", "/api/images/rocket/picture.png?network=0").body
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown))), (images[0] * 255).round().byte().permute(1, 2, 0))
 

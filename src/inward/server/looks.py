@@ -101,7 +101,8 @@ class Look:
         tall, wide = found.shape[2:]
         scale = max(1, _FILTER // max(tall, wide))
         cell = (tall * scale + 4, wide * scale + 4)
-        sheet = Image.new("RGB", (columns * cell[1], math.ceil(len(found) / columns) * cell[0]), (128, 128, 128))
+        # Nothing between them: gray would look like weights of zero.
+        sheet = Image.new("RGBA", (columns * cell[1], math.ceil(len(found) / columns) * cell[0]), (0, 0, 0, 0))
         for index, one in enumerate(found):
             # Zero is gray, and the largest weight of a filter is white or black.
             picture = draw.to_picture(0.5 + one / (2 * one.abs().max().clamp_min(1e-12)))
