@@ -10,6 +10,7 @@ from typing import Any
 
 import jaxtyping
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src"
@@ -24,6 +25,11 @@ def modules_with_shapes() -> list[str]:
 
 # Before anything imports inward: annotated shapes are then checked at every call.
 jaxtyping.install_import_hook(modules_with_shapes(), "shapes.check")
+
+
+def pytest_runtest_setup() -> None:
+    """Networks of random weights are the same ones in whatever order and process the tests run."""
+    torch.manual_seed(0)
 
 
 def missing(reason: str) -> None:
