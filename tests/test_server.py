@@ -88,6 +88,48 @@ def test_a_map_and_an_attack_of_a_picture_are_those_of_python(client: Client, ne
     assert torch.allclose(shown, images[0], atol=1 / 500)
 
 
+def test_an_attack_tells_its_steps_and_what_it_did_to_units(client: Client, net: inward.Network, out: Path) -> None:
+    images = inward.read(picture(client, out), net)
+    options = {"target": "class:church", "steps": 6, "stop": False}
+    result = client.get(f"results/{client.done('pgd', image='cat', options=options)['results']['']}")
+    folder = out / "results" / result["id"]
+    steps = json.loads((folder / "steps.json").read_text())
+    assert {"name": "steps.json", "kind": "other"}.items() <= next(
+        f for f in result["files"] if f["name"] == "steps.json"
+    ).items()
+    assert steps["passes"] == [0, 1, 2, 3, 4, 5, 6]
+    rows = {row["label"]: row["probabilities"] for row in steps["classes"]}
+    adversarial = load_file(folder / "arrays.safetensors")["adversarial"]
+    church = inward.load("inward/robust").resolve("class:church").unit
+    for step, image in ((0, images), (6, adversarial)):
+        expected = net.probabilities(net(image))[0, church].item()
+        assert rows["church"][step] == pytest.approx(expected, rel=1e-5)
+    assert sum(row[0] for row in rows.values()) <= 1
+    told = client.get(f"networks/0/sensitivity?result={result['id']}&point=stage2.1")["changes"]
+    before, after = (net.trace(x, ["stage2.1"]).features("stage2.1")[0] for x in (images, adversarial))
+    assert torch.allclose(torch.tensor(told), (before - after).abs().mean((1, 2)), atol=1e-6)
+    assert max(told) > 0
+    vector = client.get(f"networks/0/sensitivity?result={result['id']}&point=fc")["changes"]
+    assert len(vector) == 10
+
+
+def test_sensitivity_is_known_of_attacks_on_the_same_network_alone(client: Client) -> None:
+    other = client.done("fgsm", image="cat", network=1)["results"][""]
+    plain = client.done("saliency", image="cat")["results"][""]
+    for result, sentence in ((other, "another network"), (plain, "no attack"), ("none-at-all", "no such result")):
+        found = client.ask("GET", f"/api/networks/0/sensitivity?result={result}&point=conv")
+        assert found.status == 404
+        assert sentence in found.json["error"]
+
+
+def test_the_time_of_every_node(client: Client) -> None:
+    told = client.get("networks/1/times")
+    drawn = {n["id"] for n in client.get("networks/1/architecture")["nodes"] if n["kind"] != "input"}
+    assert set(told) == drawn
+    assert min(told.values()) > 0
+    assert client.get("networks/1/times") == told
+
+
 def test_the_lines_that_reproduce_a_result_do(client: Client, net: inward.Network, out: Path, tmp_path: Path) -> None:
     options = {"target": "class:church", "samples": 3, "noise": 0.2}
     result = client.get(f"results/{client.done('smoothgrad', image='cat', options=options)['results']['']}")
@@ -118,7 +160,7 @@ def test_what_is_computed_at_once(client: Client, net: inward.Network, out: Path
     changed = net.probabilities(without(net, UNIT)(images).double())[0]
     assert [row["probability"] for row in ablation["after"]] == pytest.approx(changed.topk(5).values.tolist())
     facts = client.get("networks/0/facts?point=conv")
-    weight = net.edit()._source.weights()["conv.weight"]
+    weight = net.weights()["conv.weight"]
     assert facts["filters"] == len(weight)
     assert facts["receptive_field"] == list(weight.shape[2:])
     # What gives its input as it is, and so is not drawn, has facts all the same.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -14,12 +15,15 @@ from inward.network.graph import Point
 from inward.network.network import Network
 
 
-def points_table(net: Network, depth: int | None = None) -> list[dict[str, Any]]:
+def points_table(
+    net: Network, depth: int | None = None, seconds: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
     """Every point as plain data: name, kind, shape (for a batch of one), layout, parameters,
     multiply-adds, module, source line, and a note where something is unusual.
 
     Args:
         depth: how many levels are listed; all by default.
+        seconds: what each takes (:func:`inward.network.timing.seconds`), listed too where it is given.
 
     Raises CallError for a depth below 1.
     """
@@ -36,6 +40,7 @@ def points_table(net: Network, depth: int | None = None) -> list[dict[str, Any]]
             "module": p.module,
             "source": p.source,
             "note": p.note,
+            **({} if seconds is None else {"seconds": seconds.get(p.name)}),
         }
         for p in net.points.values()
         if depth is None or p.name.count(".") < depth
@@ -62,19 +67,20 @@ def _outermost(name: str, points: dict[str, Point]) -> bool:
     return not any(".".join(parts[:depth]) in points for depth in range(1, len(parts)))
 
 
-def show(console: Console, net: Network, depth: int | None = None) -> None:
+def show(console: Console, net: Network, depth: int | None = None, seconds: Mapping[str, float] | None = None) -> None:
     """Prints the tree in whole lines: a terminal wraps what is too long, and rich would cut it off."""
-    drawn = tree(net, depth)
+    drawn = tree(net, depth, seconds)
     wide = console.measure(drawn, options=console.options.update(width=10_000)).maximum
     console.width = max(console.width, wide)
     console.print(drawn)
 
 
-def tree(net: Network, depth: int | None = None) -> Tree:
+def tree(net: Network, depth: int | None = None, seconds: Mapping[str, float] | None = None) -> Tree:
     """The points as a tree of modules, for the terminal.
 
     Args:
         depth: how many levels are shown; what lies deeper is counted. All by default.
+        seconds: what each takes (:func:`inward.network.timing.seconds`), shown where it is given.
 
     Raises CallError for a depth below 1.
     """
@@ -88,11 +94,13 @@ def tree(net: Network, depth: int | None = None) -> Tree:
     )
     root = Tree(head)
     branches: dict[str, Tree] = {}
-    _grow(root, net.points, branches, depth)
+    _grow(root, net.points, branches, depth, seconds or {})
     return root
 
 
-def _grow(root: Tree, points: dict[str, Point], branches: dict[str, Tree], depth: int | None) -> None:
+def _grow(
+    root: Tree, points: dict[str, Point], branches: dict[str, Tree], depth: int | None, seconds: Mapping[str, float]
+) -> None:
     """Adds every point below its nearest ancestor; a parent that is no point gets a plain line."""
     parents = {name.rpartition(".")[0] for name in points}
     folded = Counter(".".join(name.split(".")[:depth]) for name in points if depth and name.count(".") >= depth)
@@ -101,6 +109,8 @@ def _grow(root: Tree, points: dict[str, Point], branches: dict[str, Tree], depth
             continue
         parent = _parent(root, name, points, branches)
         text = _line(name, points[name]) if name in points else Text(name.rpartition(".")[2], style="bold")
+        if name in seconds:
+            text.append(f"  {1000 * seconds[name]:.3g} ms", "green")
         if name in folded:
             text.append(f"  + {numbered(folded[name], 'point')} inside", "dim")
         line = parent.add(text)

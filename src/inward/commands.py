@@ -31,6 +31,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "show": (
         "inward show inward/robust",
         "inward show torchvision/resnet50 --depth 2",
+        "inward show inward/robust --time",
         "inward show torchvision/resnet50 --size 160 256 --json",
     ),
     "predict": (

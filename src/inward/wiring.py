@@ -47,6 +47,17 @@ def wiring(net: Network) -> dict[str, Any]:
     }
 
 
+def timed(net: Network, told: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Of the nodes of a :func:`wiring` the seconds that :func:`inward.network.timing.seconds` measured."""
+    found = {}
+    for each in told["nodes"]:
+        inside = each["kind"] == "operation" and not each["point"]
+        name = f":{net.points[each['parent']].node}" if inside else each["id"]
+        if name in seconds:
+            found[each["id"]] = seconds[name]
+    return found
+
+
 def _parents_first(names: Iterable[str]) -> list[str]:
     found: dict[str, None] = {}
     for name in names:

@@ -189,7 +189,7 @@ class _Builder:
     def build(self) -> Graph:
         for node in self.graph.nodes:
             if node.op == "call_function":
-                self.owner[node] = self.calls.name(node)
+                node.meta["inward_owner"] = self.owner[node] = self.calls.name(node)
         calls = self._module_calls() if self.user is not None else self._calls_by_flow()
         opaque.restore(self.graph)
         layouts = infer(self.graph.nodes, self.image)

@@ -343,9 +343,13 @@ class Network:
         """What the network itself is shown of images in [0, 1]: after mean and std, in its own channel order."""
         return self.preprocess(images.to(self.device), self.dtype)
 
+    def weights(self) -> dict[str, Tensor]:
+        """The parameters and buffers by name; the tensors themselves, not copies."""
+        return self._source.weights()
+
     def weights_hash(self) -> str:
         """The SHA-256 of the names, dtypes, shapes and values of all weights."""
-        weights = sorted(self._source.weights().items())
+        weights = sorted(self.weights().items())
         state = tuple(_state(tensor) for _, tensor in weights)
         if self._hashed is None or self._hashed[0] != state:
             digest = hashlib.sha256()

@@ -27,7 +27,7 @@ from inward.results import Attribution, Driven, Perturbation, Result
 MANIFEST = "manifest.json"
 ARRAYS = "arrays.safetensors"
 FORMAT = 1
-_WRITTEN = re.compile(r"manifest\.json|arrays\.safetensors|[a-z]+(-\d+)?\.(png|mp4|gif|webp)")
+_WRITTEN = re.compile(r"(manifest|steps)\.json|arrays\.safetensors|[a-z]+(-\d+)?\.(png|mp4|gif|webp)")
 
 
 def save(result: Result, folder: Path, extra: Mapping[str, Path] | None = None) -> Path:

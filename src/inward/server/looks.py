@@ -19,9 +19,10 @@ from inward.methods.predict import predict
 from inward.network.ablation import without
 from inward.network.network import Network
 from inward.network.receptive import Field, receptive_fields
+from inward.network.timing import seconds
 from inward.pictures import read
 from inward.types import Images
-from inward.wiring import node, wiring
+from inward.wiring import node, timed, wiring
 
 # First-layer filters that are shown, and how many pixels each takes at least.
 _FILTERS, _FILTER = 256, 48
@@ -57,6 +58,11 @@ class Look:
     def architecture(self) -> dict[str, Any]:
         """See :func:`inward.wiring.wiring`."""
         return wiring(self.net)
+
+    @cached_property
+    def times(self) -> dict[str, float]:
+        """What every node of the architecture takes of one image, in seconds; measured once."""
+        return timed(self.net, self.architecture, seconds(self.net))
 
     def facts(self, name: str) -> dict[str, Any]:
         """A point in full. Raises CallError where there is none of this name."""
@@ -112,7 +118,7 @@ class Look:
         return sheet
 
     def _filters(self, name: str) -> torch.Tensor | None:
-        weight = self.net._source.weights().get(f"{name}.weight")
+        weight = self.net.weights().get(f"{name}.weight")
         channels = self.net.preprocess.channels
         if weight is None or weight.ndim != 4 or weight.shape[1] != channels or channels not in (1, 3):
             return None
@@ -124,12 +130,26 @@ class Look:
 
     def activations(self, file: Path, name: str) -> dict[str, list[float]]:
         """Of every unit of a point the largest activation and the mean, on a picture."""
+        (flat,) = self._features(self.image(file), name)
+        return {"maxima": _finite(flat.amax(1)), "means": _finite(flat.mean(1))}
+
+    def sensitivity(self, pair: Images, name: str) -> dict[str, list[float]]:
+        """Of every unit of a point the mean absolute difference over its places between two pictures, (2, C, H, W).
+
+        Zhang, Liu, Liu, Xu, Yu, Ma and Li, "Interpreting and improving adversarial robustness of deep neural networks
+        with neuron sensitivity", 2021, arXiv:1909.06978, there as a mean over a data set; here of one picture and its
+        adversarial one.
+        """
+        before, after = self._features(pair.to(self.net.device, self.net.dtype), name)
+        return {"changes": _finite((before - after).abs().mean(1))}
+
+    def _features(self, images: Images, name: str) -> torch.Tensor:
+        """A point as (N, C, places). Raises CallError where there is none of this name."""
         if name not in self.net.points:
             raise CallError("there is no such point in this network; choose one of its architecture")
         with torch.no_grad():
-            found = self.net.trace(self.image(file), [name]).features(name)[0].float().cpu()
-        flat = found.reshape(len(found), -1)
-        return {"maxima": _finite(flat.amax(1)), "means": _finite(flat.mean(1))}
+            found = self.net.trace(images, [name]).features(name).float().cpu()
+        return found.reshape(*found.shape[:2], -1)
 
     def ablation(self, file: Path, address: str) -> dict[str, list[dict[str, Any]]]:
         """The answers with a unit and without it."""

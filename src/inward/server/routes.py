@@ -80,6 +80,7 @@ Here = Annotated[Server, Depends(_server)]
 Id = Annotated[str, Path(pattern="^[A-Za-z0-9-]{1,96}$")]
 Point = Annotated[str, Query(max_length=_ADDRESS)]
 ImageId = Annotated[str, Query(pattern="^[A-Za-z0-9]{1,64}$")]
+ResultId = Annotated[str, Query(pattern="^[A-Za-z0-9-]{1,96}$")]
 Number = Annotated[int, Path(ge=0, le=1)]
 router = APIRouter(responses=_ERRORS)
 
@@ -116,6 +117,14 @@ def architecture(server: Here, number: Number) -> JSONResponse:
     return JSONResponse(_look(server, number).architecture)
 
 
+@router.get("/networks/{number}/times")
+def times(server: Here, number: Number) -> JSONResponse:
+    """What every node takes of one image on this machine, in seconds; empty for a network without a graph."""
+    look = _look(server, number)
+    with server.computing():
+        return JSONResponse(look.times)
+
+
 @router.get("/networks/{number}/labels")
 def labels(server: Here, number: Number) -> JSONResponse:
     """The names of the classes, where there are any."""
@@ -150,6 +159,18 @@ def activations(server: Here, number: Number, image: ImageId, point: Point) -> J
     look, picture = _look(server, number), _picture(server, image)
     with server.computing():
         return JSONResponse(look.activations(picture.file, point))
+
+
+@router.get("/networks/{number}/sensitivity")
+def sensitivity(server: Here, number: Number, result: ResultId, point: Point) -> JSONResponse:
+    """Of every unit of a point, how much an attack changed it: the mean absolute difference over its places."""
+    look = _look(server, number)
+    try:
+        pair = server.store.attacked(result, look.net)
+    except CallError as error:
+        raise MissingError(str(error)) from error
+    with server.computing():
+        return JSONResponse(look.sensitivity(pair, point))
 
 
 @router.get("/networks/{number}/ablation")

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from inward.errors import CallError
 from inward.methods.method import Method
 from inward.methods.table import by_name
 from inward.network.network import Network
 from inward.results import Result, describe
-from inward.runs.folder import ARRAYS, MANIFEST, manifest_in, save
+from inward.runs.folder import ARRAYS, MANIFEST, arrays_in, manifest_in, save
 from inward.runs.record import described_network
 from inward.server.reproduce import python_lines, shell_line
 
@@ -92,6 +95,19 @@ class Store:
             raise CallError("this result has no such file")
         kind = "application/octet-stream" if found == ARRAYS else mimetypes.guess_type(found)[0]
         return self._folder(name) / found, kind or "application/octet-stream"
+
+    def attacked(self, name: str, net: Network) -> Tensor:
+        """A picture and its adversarial one, (2, C, H, W) in [0, 1].
+
+        Raises CallError where the result is none of an attack on this network.
+        """
+        there = self._manifest(name)["network"]
+        if {**there, "device": ""} != {**described_network(net), "device": ""}:
+            raise CallError("this result is of another network; attack the picture here")
+        arrays = arrays_in(self._folder(name))
+        if not {"images", "adversarial"} <= arrays.keys():
+            raise CallError("this result is of no attack, so nothing is known of what one changes")
+        return torch.cat([arrays["images"], arrays["adversarial"]])
 
     def _manifest(self, name: str) -> dict[str, Any]:
         told = manifest_in(self._folder(name)) if _ID.fullmatch(name) else None

@@ -5,22 +5,25 @@ from __future__ import annotations
 import inspect
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inward.errors import CallError
 from inward.explain_command import with_input
 from inward.network.network import Network
 from inward.pictures import read
 from inward.redraw_command import read_for
-from inward.results import Redrawn, Result
+from inward.results import Driven, Perturbation, Redrawn, Result
 from inward.row import Pass
 from inward.runs.film import LateFilming
+from inward.runs.steps import STEPS, Steps
 from inward.server.jobs import Ask, Progress
 from inward.server.library import Library
 from inward.server.store import Store
 from inward.server.studying import STUDY, Studies
+from inward.types import Images
 
 _VIDEO = "webp"
 """Every browser plays it, and no encoder has to be installed."""
@@ -69,22 +72,43 @@ class Work:
             # What a result says of itself is in its notes.
             warnings.simplefilter("ignore")
             film = LateFilming(_VIDEO if ask.video else None, todo[0], Path(folder))
+            steps = self._steps(ask)
             with film.stack:
-                result = self._result(ask, todo, progress, film)
+                result = self._result(ask, todo, progress, [film, *([steps] if steps else [])])
                 for index, address in enumerate(todo):
-                    one = result[index]
+                    one, extra = result[index], film.finish()
                     if ask.row.takes == "images":
                         one = with_input(one, self.library.get(ask.image or "").file)
-                    self.store.save(keys[address], one, film.finish())
+                    if steps is not None:
+                        extra[STEPS] = _written(steps, one, Path(folder))
+                    self.store.save(keys[address], one, extra)
                     progress.found(address, keys[address])
 
-    def _result(self, ask: Ask, todo: list[str], progress: Progress, film: LateFilming) -> Result:
+    def _steps(self, ask: Ask) -> Steps | None:
+        """The answers by step of an attack on a network that has classes."""
+        net = self.nets[ask.network]
+        if not issubclass(ask.row.returns, Perturbation | Driven):
+            return None
+        try:
+            net.classes(size=net.size)
+        except CallError:
+            return None
+        return Steps(net, self._image(ask))
+
+    def _image(self, ask: Ask) -> Images:
+        net = self.nets[ask.network]
+        return read([self.library.get(ask.image or "").file], net).to(net.device)
+
+    def _result(
+        self, ask: Ask, todo: list[str], progress: Progress, observers: Sequence[Callable[[Pass], None]]
+    ) -> Result:
         row, net = ask.row, self.nets[ask.network]
         options, known = dict(ask.options), inspect.signature(row.function).parameters
 
         def passed(now: Pass) -> None:
             progress(now.done, now.total)
-            film(now)
+            for observer in observers:
+                observer(now)
 
         options |= {"on_pass": passed} if "on_pass" in known else {}
         options |= {"on_progress": progress} if "on_progress" in known else {}
@@ -93,13 +117,22 @@ class Work:
         if row.takes == "addresses":
             return row.function(net, todo, **options)
         file = self.library.get(ask.image or "").file
-        images = read_for(row, net, file) if row.returns is Redrawn else read([file], net).to(net.device)
+        images = read_for(row, net, file) if row.returns is Redrawn else self._image(ask)
         return row.function(net, images, **options)
 
     def _hashes(self, options: Mapping[str, Any]) -> dict[str, str]:
         """The SHA-256 of the pictures among options, by file."""
         words = {word for value in options.values() for word in ([value] if isinstance(value, str) else _listed(value))}
         return {str(p.file): self.library.sha256(p) for p in self.library.all() if str(p.file) in words}
+
+
+def _written(steps: Steps, result: Result, folder: Path) -> Path:
+    """The steps of an attack, with the class it led away from and the one it was to lead to."""
+    if not isinstance(result, Perturbation | Driven):
+        raise TypeError(f"{type(result).__name__} is no attack")
+    led = (*result.labels, *result.targets) if isinstance(result, Perturbation) else ()
+    named = [steps.net.resolve(address, steps.net.size).unit for address in led if address]
+    return steps.write(folder, result.adversarial, [unit for unit in named if unit is not None])
 
 
 def _listed(value: Any) -> list[str]:
