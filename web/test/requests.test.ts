@@ -1,8 +1,10 @@
 import { describe, expect, it, vi } from 'vitest';
-import type { Job, JobRequest, Schema } from '../src/api/types';
+import type { Job, JobRequest, Method, Schema } from '../src/api/types';
 import { keyOf, merged } from '../src/jobs/store';
 import { TileQueue } from '../src/layer/tileQueue';
 import { classesOf, faultOf, fieldsOf, inSteps, optionsOf, pointsOf } from '../src/methods/fields';
+import { attackOf } from '../src/layer/useAttack';
+import { lineOf } from '../src/results/steps';
 import { captionOf } from '../src/results/caption';
 import { node } from './networks';
 
@@ -70,7 +72,9 @@ describe('tiles', () => {
     let count = 0;
     const start = vi.fn(async (request: JobRequest) => job({ id: `j${(count += 1)}`, addresses: request.addresses ?? [] }));
     const cancel = vi.fn(async () => undefined);
-    return { start, cancel, queue: new TileQueue({ method: 'm', network: 0, options: {} }, { start, cancel }, () => undefined) };
+    const abandon = vi.fn();
+    const queue = new TileQueue({ method: 'm', network: 0, options: {} }, { start, cancel, abandon }, () => undefined);
+    return { start, cancel, abandon, queue };
   };
   it('are asked for in chunks of 8, two at a time', async () => {
     const { start, queue } = made();
@@ -99,6 +103,17 @@ describe('tiles', () => {
     queue.leave('p/0');
     expect(cancel).not.toHaveBeenCalled();
   });
+  it('that wait are abandoned where the page goes away, and asked for again where it comes back', async () => {
+    const { start, abandon, queue } = made();
+    for (let unit = 0; unit < 16; unit += 1) queue.want(`p/${unit}`);
+    await settle();
+    queue.hear(job({ id: 'j1', state: 'running', addresses: ['p/0'] }));
+    queue.abandon();
+    expect(abandon.mock.calls.map(([each]) => each.id)).toEqual(['j2']);
+    queue.want('p/8');
+    await settle();
+    expect(start.mock.calls.at(-1)?.[0].addresses).toEqual(['p/8', 'p/9', 'p/10', 'p/11', 'p/12', 'p/13', 'p/14', 'p/15']);
+  });
   it('are asked for no more once stopped', async () => {
     const { start, queue } = made();
     queue.stop();
@@ -113,6 +128,27 @@ describe('two networks', () => {
     expect([...classesOf([['cat', 'dog'], null, ['cat', 'hound', 'bird']])]).toEqual([['class:0', 'cat'], ['class:1', 'dog / hound'], ['class:2', 'bird']]);
     const of = (nodes: ReturnType<typeof node>[]) => ({ name: '', size: [8, 8] as [number, number], exact: true, reason: null, nodes, edges: [] });
     expect([...pointsOf([of([node('a'), node('x', { point: false })]), of([node('b', { module: 'ReLU' })])])]).toEqual([['a', 'Conv2d'], ['b', 'ReLU']]);
+  });
+});
+
+describe('sensitivity', () => {
+  const methods = [{ name: 'pgd', returns: 'perturbation' }, { name: 'saliency', returns: 'attribution' }] as Method[];
+  it('is known of the newest attack on the picture that is done', () => {
+    const done = job({ method: 'pgd', image: 'cat', state: 'done', results: { '': 'pgd-1' } });
+    const jobs = [
+      job({ ...done, id: 'map', method: 'saliency' }), job({ ...done, id: 'other', network: 1 }), job({ ...done, id: 'dog', image: 'dog' }),
+      job({ ...done, id: 'now', state: 'running' }), job({ ...done, id: 'new' }), job({ ...done, id: 'old' }),
+    ];
+    expect(attackOf(jobs, methods, 0, 'cat')?.id).toBe('new');
+    expect(attackOf(jobs, methods, 0, undefined)).toBeUndefined();
+    expect(attackOf(jobs, [], 0, 'cat')).toBeUndefined();
+  });
+});
+
+describe('the steps of an attack', () => {
+  it('are a line over its passes, which need not be even', () => {
+    expect(lineOf([0, 1, 4], [1, 0.5, 0])).toBe('M0.0 0.0L75.0 50.0L300.0 100.0');
+    expect(lineOf([0], [0.25])).toBe('M0.0 75.0');
   });
 });
 

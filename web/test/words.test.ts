@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { kindOf } from '../src/graph/kinds';
-import { compact, percent, shapeText, short } from '../src/graph/numbers';
+import { compact, milliseconds, percent, shapeText, short } from '../src/graph/numbers';
 import { cividis, scaleOf } from '../src/graph/scale';
 import { search } from '../src/graph/search';
 import { format, parse, START } from '../src/route/route';
@@ -37,6 +37,7 @@ describe('routes', () => {
 
 describe('numbers', () => {
   it('are short', () => {
+    expect([0.000_000_4, 0.000_52, 0.0123, 1.5].map(milliseconds)).toEqual(['0.0004 ms', '0.52 ms', '12 ms', '1500 ms']);
     expect([compact(0), compact(999), compact(25_557_032), compact(4_289_445_888)]).toEqual(['0', '999', '25.6 M', '4.3 G']);
     expect(shapeText([1, 64, 7, 7])).toBe('64 × 7 × 7');
     expect([short(0), short(4.8432), short(12345)]).toEqual(['0', '4.84', '1.2e+4']);
@@ -56,5 +57,8 @@ describe('colors', () => {
     expect(scale.color(node('a', { parameters: 10 }))).toBe(cividis(0));
     expect(scale.color(node('x', { parameters: 100 }))).toBe(cividis(0.5));
     expect(scale.color(node('c', { parameters: 0 }))).toBe('transparent');
+    const timed = scaleOf('time', [node('a'), node('b')], { a: 0.001, z: 9 });
+    expect([timed.low, timed.high, timed.color(node('b'))]).toEqual([0.001, 0.001, 'transparent']);
+    expect(scaleOf('time', [node('a')]).high).toBe(0);
   });
 });

@@ -2,6 +2,7 @@ import { QueryClient, queryOptions, useQueries, useQuery } from '@tanstack/react
 import { ApiError, UNREACHABLE } from './ask';
 import { client, isReading } from './client';
 import { sheetsOf } from './reading';
+import type { ResultFile } from './types';
 
 export const queryClient = new QueryClient({
   defaultOptions: {
@@ -53,6 +54,18 @@ export const useActivations = (net: number, image: string | null, point: string)
     queryFn: () => client.activations(net, image ?? '', point),
     enabled: image !== null,
   });
+
+export const useTimes = (net: number, wanted: boolean) =>
+  useQuery({ queryKey: ['times', net], queryFn: () => client.times(net), enabled: wanted });
+
+export const useSensitivity = (net: number, result: string | undefined, point: string) =>
+  useQuery({
+    queryKey: ['sensitivity', net, result, point],
+    queryFn: () => client.sensitivity(net, result ?? '', point),
+    enabled: result !== undefined,
+  });
+
+export const useSteps = (file: ResultFile) => useQuery({ queryKey: ['steps', file.url], queryFn: () => client.steps(file) });
 
 export const useAblation = (net: number, image: string | null, address: string) =>
   useQuery({

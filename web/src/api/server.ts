@@ -1,6 +1,6 @@
 import { ask as read, BASE } from './ask';
 import type {
-  Ablation, Activations, Architecture, Facts, Job, JobRequest, Method, Picture, Result, Session, Top, Unit,
+  Ablation, Activations, Architecture, Facts, Job, JobRequest, Method, Picture, Result, ResultFile, Sensitivity, Session, Steps, Top, Unit,
 } from './types';
 
 const ask = <T>(path: string, init?: RequestInit) => read<T>(path, 'The server does not answer; start `inward serve` again.', init);
@@ -23,6 +23,10 @@ export const server = {
   answers: (net: number, image: string) => ask<{ top: Top[] }>(`networks/${net}/answers?${query({ image })}`),
   activations: (net: number, image: string, point: string) =>
     ask<Activations>(`networks/${net}/activations?${query({ image, point })}`),
+  times: (net: number) => ask<Record<string, number>>(`networks/${net}/times`),
+  sensitivity: (net: number, result: string, point: string) =>
+    ask<Sensitivity>(`networks/${net}/sensitivity?${query({ result, point })}`),
+  steps: (file: ResultFile) => ask<Steps>(file.url.slice(BASE.length)),
   ablation: (net: number, image: string, address: string) =>
     ask<Ablation>(`networks/${net}/ablation?${query({ image, address })}`),
   unit: (net: number, address: string) => ask<Unit>(`networks/${net}/unit?${query({ address })}`),
@@ -35,6 +39,8 @@ export const server = {
   start: (request: JobRequest) => ask<Job>('jobs', { method: 'POST', body: JSON.stringify(request), headers: JSON_BODY }),
   jobs: () => ask<Job[]>('jobs'),
   cancel: (id: string) => ask<Job>(`jobs/${id}`, { method: 'DELETE' }),
+  /** Cancels while the page goes away, when nobody waits for the answer any more. */
+  abandon: (id: string) => void fetch(`${BASE}jobs/${id}`, { method: 'DELETE', credentials: 'same-origin', keepalive: true }).catch(() => undefined),
   result: (id: string) => ask<Result>(`results/${id}`),
   filtersUrl: (net: number, point: string) => `${BASE}networks/${net}/filters.png?${query({ point })}`,
   pictureUrl: (image: string, network?: number) => `${BASE}images/${image}/picture.png?${query({ network })}`,

@@ -119,6 +119,17 @@ export interface Activations {
   means: number[];
 }
 
+/** Of every unit of a point, how much an attack changed it. */
+export interface Sensitivity {
+  changes: number[];
+}
+
+/** What the network answers after each pass of an attack. */
+export interface Steps {
+  passes: number[];
+  classes: { class: number; label: string; probabilities: number[] }[];
+}
+
 export interface Ablation {
   before: Top[];
   after: Top[];

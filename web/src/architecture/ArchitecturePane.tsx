@@ -3,6 +3,7 @@ import { ActionIcon, Select, Tooltip } from '@mantine/core';
 import { useLocalStorage } from '@mantine/hooks';
 import { ReactFlowProvider } from '@xyflow/react';
 import { useCallback, useEffect, useMemo, useState } from 'react';
+import { useTimes } from '../api/queries';
 import type { Architecture } from '../api/types';
 import { everything, initialFold, reveal, shownOf, type Unfolded } from '../graph/fold';
 import type { Direction } from '../graph/form';
@@ -13,17 +14,19 @@ import { Icon } from '../shell/icons';
 import { Crumbs } from './Crumbs';
 import { Graph } from './Graph';
 import { Search } from './Search';
+import { OFFERED, useMeasure } from './useMeasure';
 import classes from './graph.module.css';
 
 /** What was open in each network, while the page is. */
 const opened = new Map<string, Unfolded>();
 
 interface Props {
+  net: number;
   architecture: Architecture;
   select: (id: string | null, open?: boolean) => void;
 }
 
-export function ArchitecturePane({ architecture, select }: Props) {
+export function ArchitecturePane({ net, architecture, select }: Props) {
   const route = useRoute();
   const tree = useMemo(() => treeOf(architecture.nodes, architecture.edges), [architecture]);
   const selected = route.point && tree.nodes.has(route.point) ? route.point : null;
@@ -32,7 +35,8 @@ export function ArchitecturePane({ architecture, select }: Props) {
     return selected ? reveal(tree, held, selected) : held;
   });
   const [direction, setDirection] = useLocalStorage<Direction>({ key: 'inward-direction', defaultValue: 'down', getInitialValueInEffect: false });
-  const [measure, setMeasure] = useLocalStorage<Measure>({ key: 'inward-color', defaultValue: 'kind', getInitialValueInEffect: false });
+  const [measure, setMeasure] = useMeasure();
+  const { data: times, error: untimed } = useTimes(net, measure === 'time');
   const [fitted, setFitted] = useState(0);
   const [centered, setCentered] = useState(() => (selected && !opened.has(architecture.name) ? 1 : 0));
 
@@ -50,7 +54,8 @@ export function ArchitecturePane({ architecture, select }: Props) {
     if (selected) setOpen((held) => reveal(tree, held, selected));
   }, [selected, tree]);
 
-  const scale = useMemo(() => scaleOf(measure, shownOf(tree, unfolded).filter((each) => !each.group).map((each) => tree.nodes.get(each.id)!)), [measure, tree, unfolded]);
+  const scale = useMemo(() => scaleOf(measure, shownOf(tree, unfolded).filter((each) => !each.group).map((each) => tree.nodes.get(each.id)!), times), [measure, tree, unfolded, times]);
+  const measuring = measure !== 'time' ? null : untimed ? untimed.message : !times ? 'Measuring' : Object.keys(times).length === 0 ? 'Operations of a network without a graph cannot be timed.' : null;
   const turn = direction === 'down' ? 'Draw from left to right' : 'Draw from top to bottom';
   return (
     <section className={classes.pane} aria-label={`Architecture of ${architecture.name}`}>
@@ -63,7 +68,7 @@ export function ArchitecturePane({ architecture, select }: Props) {
           allowDeselect={false}
           value={measure}
           onChange={(value) => setMeasure(value as Measure)}
-          data={Object.entries(MEASURES).map(([value, label]) => ({ value, label }))}
+          data={OFFERED.map((value) => ({ value, label: MEASURES[value] }))}
         />
         <Tool label={turn} icon={direction === 'down' ? 'toRight' : 'toBottom'} run={() => setDirection(direction === 'down' ? 'right' : 'down')} />
         <Tool label="Fold as at first" icon="fold" run={() => { setUnfolded(initialFold(tree)); setFitted((count) => count + 1); }} />
@@ -76,7 +81,7 @@ export function ArchitecturePane({ architecture, select }: Props) {
         </p>
       )}
       <ReactFlowProvider>
-        <Graph {...{ tree, unfolded, setUnfolded, direction, scale, selected, select, fitted, centered }} />
+        <Graph {...{ tree, unfolded, setUnfolded, direction, scale, measuring, selected, select, fitted, centered }} />
       </ReactFlowProvider>
     </section>
   );

@@ -27,6 +27,7 @@ export interface GraphProps {
   setUnfolded: (next: Unfolded) => void;
   direction: Direction;
   scale: Scale;
+  measuring: string | null;
   selected: string | null;
   /** `open` moves on to what is told of the node. */
   select: (id: string | null, open?: boolean) => void;
@@ -36,7 +37,7 @@ export interface GraphProps {
   centered: number;
 }
 
-export function Graph({ tree, unfolded, setUnfolded, direction, scale, selected, select, fitted, centered }: GraphProps) {
+export function Graph({ tree, unfolded, setUnfolded, direction, scale, measuring, selected, select, fitted, centered }: GraphProps) {
   const flow = useReactFlow();
   // Where the view goes next. What is too small there is taken away before, else all of it would be drawn for a moment.
   const [next, setNext] = useState<Viewport | null>(null);
@@ -206,7 +207,7 @@ export function Graph({ tree, unfolded, setUnfolded, direction, scale, selected,
           {layout && <EdgeLayer layout={layout} selected={selected} far={far} colorOf={colorOf} />}
         </ReactFlow>
         {layout && <Overview layout={layout} selected={selected} />}
-        <Legend scale={scale} />
+        <Legend scale={scale} measuring={measuring} />
         {(slow || !layout) && (
           <div className={classes.busy} role="status">
             <Loader size={14} /> Arranging

@@ -1,11 +1,13 @@
 import { use } from 'react';
 import { PicturedPoints } from '../reading/Pictured';
-import { compact } from '../graph/numbers';
+import { compact, milliseconds } from '../graph/numbers';
 import { CIVIDIS, MEASURES, type Scale } from '../graph/scale';
 import { KINDS } from '../graph/kinds';
 import classes from './graph.module.css';
 
-export function Legend({ scale }: { scale: Scale }) {
+/** What the colors mean; `measuring` is said where they are not known yet. */
+export function Legend({ scale, measuring }: { scale: Scale; measuring: string | null }) {
+  const said = scale.measure === 'time' ? milliseconds : compact;
   const pictured = use(PicturedPoints).length > 0;
   return (
     <details className={classes.legend} open={!window.matchMedia('(max-width: 720px)').matches}>
@@ -23,10 +25,10 @@ export function Legend({ scale }: { scale: Scale }) {
         <>
           <div className={classes.ramp} style={{ background: CIVIDIS }} />
           <div className={classes.ends}>
-            <span>{compact(scale.low)}</span>
-            <span>{compact(scale.high)}</span>
+            <span>{said(scale.low)}</span>
+            <span>{said(scale.high)}</span>
           </div>
-          <p className="quiet">Logarithmic. Uncolored means none.</p>
+          <p className="quiet">{measuring ?? 'Logarithmic. Uncolored means none.'}</p>
         </>
       )}
       {pictured && <p className={classes.marked}>Has pictures</p>}

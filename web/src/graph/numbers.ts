@@ -8,6 +8,12 @@ export function compact(value: number): string {
   return `${scaled >= 99.95 ? Math.round(scaled) : scaled.toFixed(1).replace(/\.0$/, '')} ${step[1]}`;
 }
 
+/** 0.00123 seconds are "1.23 ms". */
+export function milliseconds(seconds: number): string {
+  const value = seconds * 1000;
+  return `${value >= 99.5 ? Math.round(value) : value.toPrecision(value < 0.01 ? 1 : 2)} ms`;
+}
+
 /** A shape without its batch of one. */
 export function shapeText(shape: readonly number[] | null): string {
   return shape && shape.length > 1 ? shape.slice(1).join(' × ') : '';

@@ -1,13 +1,15 @@
 import type { GraphNode } from '../api/types';
 import { KINDS, kindOf, type Kind } from './kinds';
 
-export type Measure = 'kind' | 'parameters' | 'multiply_adds' | 'activation';
+type Counted = 'parameters' | 'multiply_adds' | 'activation';
+export type Measure = 'kind' | Counted | 'time';
 
 export const MEASURES: Record<Measure, string> = {
   kind: 'Kind',
   parameters: 'Parameters',
   multiply_adds: 'Multiply-adds',
   activation: 'Activation size',
+  time: 'Measured time',
 };
 
 /** Cividis, which looks alike with and without color vision. */
@@ -32,16 +34,20 @@ export interface Scale {
   color: (node: GraphNode) => string;
 }
 
+/** Seconds of nodes, by their ids. */
+export type Times = Readonly<Record<string, number>>;
+
 /** Colors for the nodes that are shown: the scale spans what is there, in logarithms. */
-export function scaleOf(measure: Measure, nodes: readonly GraphNode[]): Scale {
+export function scaleOf(measure: Measure, nodes: readonly GraphNode[], times: Times = {}): Scale {
   const present = new Set(nodes.map(kindOf));
   const kinds = (Object.keys(KINDS) as Kind[]).filter((kind) => present.has(kind));
   if (measure === 'kind') return { measure, low: 0, high: 0, kinds, color: (node) => KINDS[kindOf(node)].color };
-  const values = nodes.map((node) => node[measure]).filter((value) => value > 0);
+  const valueOf = (node: GraphNode) => (measure === 'time' ? times[node.id] ?? 0 : node[measure]);
+  const values = nodes.map(valueOf).filter((value) => value > 0);
   const [low, high] = values.length > 0 ? [Math.min(...values), Math.max(...values)] : [0, 0];
   const span = Math.log(high) - Math.log(low);
   const color = (node: GraphNode) => {
-    const value = node[measure];
+    const value = valueOf(node);
     return value > 0 ? cividis(span > 0 ? (Math.log(value) - Math.log(low)) / span : 1) : NOTHING;
   };
   return { measure, low, high, kinds, color };

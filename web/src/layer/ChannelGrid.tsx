@@ -1,11 +1,13 @@
 import { Button, SegmentedControl, Switch } from '@mantine/core';
 import { memo, useMemo, useState, type Ref } from 'react';
-import { useActivations, useResult } from '../api/queries';
+import { useActivations, useResult, useSensitivity } from '../api/queries';
+import type { Job } from '../api/types';
 import { short } from '../graph/numbers';
 import { usePicture } from '../picture/usePicture';
 import { addressOf } from '../route/route';
 import { linkTo, useRoute } from '../route/useRoute';
 import { ordered } from './order';
+import { useAttack } from './useAttack';
 import { useTiles } from './useTiles';
 import classes from './layer.module.css';
 
@@ -22,9 +24,14 @@ export function ChannelGrid({ net, point, units }: { net: number; point: string;
   const { results, watch, error } = useTiles(net, making);
   const { data: activations } = useActivations(net, picture?.id ?? null, point);
 
-  const maxima = activations?.maxima;
-  const most = useMemo(() => Math.max(0, ...(maxima ?? [])), [maxima]);
-  const sorted = useMemo(() => ordered(units, order === 'activation' ? maxima : undefined), [units, order, maxima]);
+  const attack = useAttack(net, picture?.id);
+  const { data: sensitivity } = useSensitivity(net, attack?.results[''], point);
+
+  const changes = sensitivity?.changes;
+  const chosen = order === 'sensitivity' && !changes ? 'number' : order;
+  const values = chosen === 'sensitivity' ? changes : activations?.maxima;
+  const most = useMemo(() => Math.max(0, ...(values ?? [])), [values]);
+  const sorted = useMemo(() => ordered(units, chosen === 'number' ? undefined : values), [units, chosen, values]);
 
   return (
     <section className={classes.section}>
@@ -33,13 +40,18 @@ export function ChannelGrid({ net, point, units }: { net: number; point: string;
         <Switch label="Make pictures" checked={making} onChange={(event) => setMaking(event.currentTarget.checked)} />
         <SegmentedControl
           aria-label="Order of the channels"
-          value={order}
+          value={chosen}
           onChange={setOrder}
-          data={[{ value: 'number', label: 'Number' }, { value: 'activation', label: 'Activation' }]}
+          data={[
+            { value: 'number', label: 'Number' },
+            { value: 'activation', label: 'Activation' },
+            { value: 'sensitivity', label: 'Sensitivity', disabled: !changes },
+          ]}
         />
       </div>
       {error && <p role="alert" className={classes.bad}>{error}</p>}
       {!picture && <p className="quiet">Choose a picture to see how strongly each channel answers to it.</p>}
+      {picture && <p className={classes.meaning}>{meaning(chosen, attack)}</p>}
       <ol className={classes.tiles}>
         {sorted.slice(0, count).map((unit) => {
           const address = addressOf(point, unit);
@@ -51,7 +63,7 @@ export function ChannelGrid({ net, point, units }: { net: number; point: string;
               address={address}
               href={linkTo(route, { net, point, unit })}
               result={results.get(address)}
-              value={maxima?.[unit]}
+              value={values?.[unit]}
               most={most}
             />
           );
@@ -60,6 +72,12 @@ export function ChannelGrid({ net, point, units }: { net: number; point: string;
       {count < units && <Button onClick={() => setCount(count + PAGE)}>Show {Math.min(PAGE, units - count)} more</Button>}
     </section>
   );
+}
+
+function meaning(order: string, attack: Job | undefined): string {
+  if (order === 'sensitivity') return `How much ${attack?.method} changed each channel in this picture, as the mean over its places.`;
+  const bars = 'Numbers and bars are the largest activations in the picture.';
+  return attack ? bars : `${bars} After an attack on it, channels are also sorted by sensitivity.`;
 }
 
 interface TileProps {

@@ -1,17 +1,22 @@
 import { client } from '../api/client';
-import { useFacts } from '../api/queries';
+import { useFacts, useTimes } from '../api/queries';
 import type { GraphNode } from '../api/types';
-import { compact, shapeText } from '../graph/numbers';
+import { useMeasure } from '../architecture/useMeasure';
+import { compact, milliseconds, shapeText } from '../graph/numbers';
 import classes from './layer.module.css';
 
 export function Facts({ net, node }: { net: number; node: GraphNode }) {
   const { data, error } = useFacts(net, node.id);
+  const [measure] = useMeasure();
+  const { data: times } = useTimes(net, measure === 'time');
+  const time = times?.[node.id];
   const facts = data ?? node;
   const rows: [string, string | undefined][] = [
     ['Output', shapeText(facts.shape)],
     ['Parameters', facts.parameters > 0 ? compact(facts.parameters) : 'none'],
     ['Multiply-adds', facts.multiply_adds > 0 ? compact(facts.multiply_adds) : 'none'],
     ['Numbers in its output', compact(facts.activation)],
+    ['Measured time', time === undefined ? undefined : milliseconds(time)],
     ['Layout', data?.layout],
     ['Receptive field', data?.receptive_field ? `${data.receptive_field.join(' × ')} pixels` : undefined],
     ['Source', data?.source && tail(data.source)],
@@ -40,5 +45,5 @@ export function Facts({ net, node }: { net: number; node: GraphNode }) {
 
 /** The end of a path says which file it is; all of it would fill the panel. */
 function tail(path: string): string {
-  return path.split('/').slice(-3).join('/');
+  return path.split('/').slice(-2).join('/');
 }

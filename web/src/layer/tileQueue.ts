@@ -5,6 +5,8 @@ const CHUNK = 8;
 const AHEAD = 2;
 
 export interface Server {
+  /** Cancels where nobody waits for the answer: the page goes away. */
+  abandon: (job: Job) => void;
   start: (request: JobRequest) => Promise<Job>;
   cancel: (job: Job) => Promise<unknown>;
 }
@@ -61,6 +63,15 @@ export class TileQueue {
   stop(): void {
     this.stopped = true;
     for (const job of this.jobs.values()) if (job.state === 'waiting') void this.server.cancel(job).catch(this.failed);
+  }
+
+  /** The page goes away: nothing that waits is looked at any more. What is asked for again comes back with the page. */
+  abandon(): void {
+    for (const job of this.jobs.values()) {
+      if (job.state !== 'waiting') continue;
+      this.drop(job);
+      this.server.abandon(job);
+    }
   }
 
   private drop(job: Job): void {

@@ -1,8 +1,12 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
+import type { Job } from '../api/types';
+import { client } from '../api/client';
 import { allJobs, cancel, onJobs, start, useJobs } from '../jobs/store';
 import { TileQueue } from './tileQueue';
 
 export const TILE_METHOD = 'feature-visualization';
+
+const SERVER = { start, cancel, abandon: (job: Job) => client.abandon(job.id) };
 
 /** Pictures of the channels of one point: results by address, and a ref for each tile that tells when it is in view. */
 export function useTiles(net: number, on: boolean) {
@@ -14,7 +18,7 @@ export function useTiles(net: number, on: boolean) {
 
   useEffect(() => {
     if (!on) return undefined;
-    const made = new TileQueue({ method: TILE_METHOD, network: net, options: {} }, { start, cancel }, (failed) =>
+    const made = new TileQueue({ method: TILE_METHOD, network: net, options: {} }, SERVER, (failed) =>
       setError(failed instanceof Error ? failed.message : String(failed)),
     );
     queue.current = made;
@@ -30,7 +34,10 @@ export function useTiles(net: number, on: boolean) {
     const leave = onJobs(() => {
       for (const job of allJobs()) made.hear(job);
     });
+    const gone = () => made.abandon();
+    window.addEventListener('pagehide', gone);
     return () => {
+      window.removeEventListener('pagehide', gone);
       leave();
       looking.disconnect();
       made.stop();

@@ -3,6 +3,7 @@ import { lazy, Suspense, useState } from 'react';
 import { useResult } from '../api/queries';
 import type { Result, ResultFile } from '../api/types';
 import { captionOf } from './caption';
+import { StepChart } from './StepChart';
 import classes from './results.module.css';
 
 const Reproduce = lazy(() => import('./Reproduce').then((module) => ({ default: module.Reproduce })));
@@ -15,6 +16,7 @@ export function ResultView({ id, large = false }: { id: string; large?: boolean 
   if (!data) return <div className={classes.waiting} />;
   const seen = data.files.filter((file) => file.kind === 'picture' || file.kind === 'video');
   const shown = large ? seen.filter((file) => file.kind === 'video').concat(seen.filter((file) => file.kind === 'picture')).slice(0, 1) : seen;
+  const steps = data.files.find((file) => file.name === 'steps.json');
   const caption = large ? captionOf(data) : data.caption;
   const few = all ? shown : shown.slice(0, 12);
   return (
@@ -23,6 +25,7 @@ export function ResultView({ id, large = false }: { id: string; large?: boolean 
         {few.map((file) => <Shown key={file.name} file={file} result={data} named={few.length > 1} />)}
       </div>
       {few.length < shown.length && <Button onClick={() => setAll(true)}>Show all {shown.length} pictures</Button>}
+      {steps && !large && <StepChart file={steps} />}
       {caption && <p className={classes.caption}>{caption}</p>}
       {data.notes.map((note) => <p key={note} className={classes.note}>{note}</p>)}
       <details className={classes.more}>

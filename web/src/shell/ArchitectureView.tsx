@@ -28,7 +28,7 @@ export function ArchitectureView() {
         <div className={classes.graph}>
           {error && <p className={classes.full}>{error.message}</p>}
           {!architecture && !error && <div className={classes.full}><Loader aria-label="Reading the network" /></div>}
-          {architecture && <ArchitecturePane key={net.id} architecture={architecture} select={select} />}
+          {architecture && <ArchitecturePane key={net.id} net={net.id} architecture={architecture} select={select} />}
         </div>
         {(!narrow || route.point) && (
           <SidePanel ref={panel} narrow={narrow} wide={session.networks.length > 1} close={() => select(null)}>
