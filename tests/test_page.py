@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -19,11 +17,11 @@ import inward
 from inward.draw import to_picture
 from inward.server.app import STATIC
 from inward.site import Site
+from tests.browsing import SIZES, Page, pixels
 from tests.conftest import missing
-from tests.serving import TOKEN, Client, serving
+from tests.serving import Client, serving
 
 UNIT = "stage1.0/3"
-SIZES = {"wide": (1440, 900), "narrow": (390, 844)}
 
 
 @pytest.fixture(scope="module")
@@ -33,31 +31,6 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     nets = [inward.load(f"inward/{name}") for name in ("normal", "robust")]
     with serving(nets, tmp_path_factory.mktemp("page")) as client:
         yield client
-
-
-class Page:
-    """A page that was entered by the link; what goes wrong in it ends the test."""
-
-    def __init__(self, chromium: Any, client: Client, size: tuple[int, int]) -> None:
-        self.context = chromium.new_context(viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce")
-        self.shown, self.client = self.context.new_page(), client
-        self.wrong: list[str] = []
-        self.shown.on("console", lambda m: self.wrong.append(m.text) if m.type == "error" else None)
-        self.shown.on("pageerror", lambda e: self.wrong.append(str(e)))
-
-    def enter(self, place: str = "") -> Any:
-        self.shown.goto(f"http://127.0.0.1:{self.client.port}/?token={TOKEN}")
-        self.shown.get_by_role("application", name="Architecture").wait_for()
-        if place:
-            self.go(place)
-        return self.shown
-
-    def go(self, place: str) -> None:
-        self.shown.goto(f"http://127.0.0.1:{self.client.port}/{place}")
-
-    def close(self) -> None:
-        self.context.close()
-        assert not self.wrong
 
 
 @pytest.fixture(params=SIZES)
@@ -72,20 +45,6 @@ def wide(chromium: Any, client: Client) -> Iterator[Page]:
     found = Page(chromium, client, SIZES["wide"])
     yield found
     found.close()
-
-
-def pixels(shown: Any, image: Any) -> np.ndarray:
-    """Of an <img>, as the browser has decoded it."""
-    url = image.evaluate(
-        """async image => {
-            await image.decode();
-            const canvas = document.createElement('canvas');
-            canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
-            canvas.getContext('2d').drawImage(image, 0, 0);
-            return canvas.toDataURL('image/png');
-        }"""
-    )
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
 
 
 def test_from_the_architecture_to_what_a_channel_looks_for(page: Page) -> None:
@@ -161,6 +120,35 @@ def test_a_photograph_is_given_explained_and_attacked(wide: Page, tmp_path: Path
     assert attack["column"].locator("img").count() >= 3
     attack["column"].get_by_text("Reproduce").first.click()
     attack["column"].get_by_text("inward.targeted_attack(").first.wait_for()
+    steps = wide.client.ask("GET", f"/api/results/{attack['result']['id']}/files/steps.json").json
+    church = next(row for row in steps["classes"] if row["label"] == "church")["probabilities"]
+    attack["column"].get_by_text("Probabilities by step").wait_for()
+    attack["column"].get_by_text(f"{100 * church[0]:.1f} % to {100 * church[-1]:.1f} %").wait_for()
+    # What the attack did to the channels of a layer is an order of them now.
+    wide.go(f"#/0/stage2.1?image={given['id']}")
+    column = shown.get_by_role("region", name="inward/normal")
+    column.get_by_text("Sensitivity", exact=True).click()
+    column.get_by_text("How much targeted-attack changed each channel").wait_for()
+    changes = wide.client.get(f"networks/0/sensitivity?result={attack['result']['id']}&point=stage2.1")["changes"]
+    most = max(range(len(changes)), key=changes.__getitem__)
+    assert column.locator("[data-address]").first.get_attribute("data-address") == f"stage2.1/{most}"
+
+
+def test_a_module_is_unfolded_and_nodes_are_colored_by_their_time(page: Page) -> None:
+    shown = page.enter()
+    assert page.node("stage1.0.conv1").count() == 0
+    page.node("stage1.0").dblclick()
+    page.node("stage1.0.conv1").wait_for()
+    shown.get_by_role("combobox", name="Color by").click()
+    shown.get_by_role("option", name="Measured time").click()
+    taken = page.client.get("networks/0/times")
+    legend = shown.get_by_label("Legend")
+    if page.size == SIZES["narrow"]:
+        legend.get_by_text("Measured time").click()
+    legend.get_by_text(" ms").first.wait_for()
+    page.node("stage1.0.conv1").click()
+    told = f"{1000 * taken['stage1.0.conv1']:#.2g}".removesuffix(".")
+    shown.get_by_label("Selected point").get_by_text(f"{told} ms").first.wait_for()
 
 
 def test_a_file_that_is_no_picture_is_told(wide: Page, tmp_path: Path) -> None:
@@ -197,6 +185,19 @@ def test_without_the_link_and_without_a_server(chromium: Any, client: Client, tm
     shown.get_by_text("The server does not answer").wait_for(timeout=30_000)
     found.wrong.clear()
     found.close()
+
+
+def test_a_part_that_cannot_be_loaded_says_so_and_the_rest_stays(wide: Page) -> None:
+    wide.shown.route("**/assets/PointPanel*.js", lambda route: route.abort())
+    shown = wide.enter("#/0/conv")
+    shown.get_by_text("A part of this page could not be loaded").wait_for()
+    page_again = shown.get_by_role("button", name="Load the page again")
+    assert shown.get_by_role("application", name="Architecture").is_visible()
+    shown.unroute("**/assets/PointPanel*.js")
+    page_again.click()
+    shown.get_by_role("heading", name="conv", exact=True).wait_for()
+    # The browser itself tells of the file, and React of the error, on the console.
+    wide.wrong.clear()
 
 
 def test_a_static_atlas_is_read_without_a_server_of_ours(chromium: Any, tmp_path: Path, client: Client) -> None:

@@ -14,7 +14,8 @@ const JSON_BODY = { 'Content-Type': 'application/json' };
 
 /** What `inward serve` answers. */
 export const server = {
-  session: () => ask<Session>('session'),
+  // A server that hangs is as good as none.
+  session: () => ask<Session>('session', { signal: AbortSignal.timeout(20_000) }),
   architecture: (net: number) => ask<Architecture>(`networks/${net}/architecture`),
   labels: (net: number) => ask<{ labels: string[] | null }>(`networks/${net}/labels`),
   facts: (net: number, point: string) => ask<Facts>(`networks/${net}/facts?${query({ point })}`),

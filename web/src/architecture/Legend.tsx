@@ -10,7 +10,7 @@ export function Legend({ scale, measuring }: { scale: Scale; measuring: string |
   const said = scale.measure === 'time' ? milliseconds : compact;
   const pictured = use(PicturedPoints).length > 0;
   return (
-    <details className={classes.legend} open={!window.matchMedia('(max-width: 720px)').matches}>
+    <details className={classes.legend} aria-label="Legend" open={!window.matchMedia('(max-width: 720px)').matches}>
       <summary>{MEASURES[scale.measure]}</summary>
       {scale.measure === 'kind' ? (
         <ul className={classes.kinds}>

@@ -9,7 +9,8 @@ const SAID: Record<Job['state'], string> = { waiting: 'waiting', running: 'runni
 
 export function JobTray({ nets }: { nets: Net[] }) {
   const jobs = useJobs();
-  const active = jobs.filter(isActive).toReversed();
+  // What was asked for stands above the pictures of grids, which come and go: else a row would move as one points at it.
+  const active = jobs.filter(isActive).toReversed().sort((a, b) => Number(a.background) - Number(b.background));
   const ended = jobs.filter((job) => !isActive(job)).slice(0, LAST);
   const label = active.length === 0 ? 'Jobs' : `Jobs, ${active.length} not done`;
   return (
@@ -24,7 +25,7 @@ export function JobTray({ nets }: { nets: Net[] }) {
         </Tooltip>
       </Popover.Target>
       <Popover.Dropdown aria-label="Jobs" p={0}>
-        <ScrollArea.Autosize mah={420} p="sm">
+        <ScrollArea.Autosize mah={420} p="sm" viewportProps={{ tabIndex: 0 }}>
           {active.length + ended.length === 0 && <p className="quiet">Nothing was computed yet. What you ask for appears here.</p>}
           {active.map((job) => <Row key={job.id} job={job} nets={nets} />)}
           {ended.length > 0 && <h2 className={classes.heading}>Last</h2>}

@@ -43,10 +43,11 @@ async function readAll(): Promise<void> {
   }
 }
 
-/** Listens to the server; where its stream breaks, asks from time to time until it is back. */
-export function follow(): () => void {
+/** Listens to the server; where its stream breaks, calls `lost`, and asks from time to time until it is back. */
+export function follow(lost: () => void): () => void {
   void readAll();
   stop = client.listen(hear, () => { quiet(); void readAll(); }, () => {
+    lost();
     polling ??= setInterval(() => void readAll(), POLL);
   });
   return () => {

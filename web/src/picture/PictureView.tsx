@@ -1,11 +1,12 @@
 import { Loader, Tabs } from '@mantine/core';
-import { lazy, Suspense, useMemo } from 'react';
+import { lazy, useMemo } from 'react';
 import { useMethods } from '../api/queries';
 import type { Method } from '../api/types';
 import { addressOf } from '../route/route';
 import { go, useRoute } from '../route/useRoute';
 import { PicturePicker } from './PicturePicker';
 import { usePicture } from './usePicture';
+import { Later } from '../shell/Boundary';
 import classes from './picture.module.css';
 
 const CommandTab = lazy(() => import('../methods/CommandTab').then((module) => ({ default: module.CommandTab })));
@@ -34,9 +35,9 @@ export function PictureView() {
           </Tabs.List>
           {[...commands].map(([command, each]) => (
             <Tabs.Panel key={command} value={command}>
-              <Suspense fallback={<Loader m="md" size="sm" aria-label="Loading" />}>
+              <Later>
                 <CommandTab command={command} methods={each} image={picture?.id ?? null} address={address} />
-              </Suspense>
+              </Later>
             </Tabs.Panel>
           ))}
         </Tabs>

@@ -1,9 +1,10 @@
 import { Button } from '@mantine/core';
-import { lazy, Suspense, useState } from 'react';
+import { lazy, useState } from 'react';
 import { useResult } from '../api/queries';
 import type { Result, ResultFile } from '../api/types';
 import { captionOf } from './caption';
 import { StepChart } from './StepChart';
+import { Later } from '../shell/Boundary';
 import classes from './results.module.css';
 
 const Reproduce = lazy(() => import('./Reproduce').then((module) => ({ default: module.Reproduce })));
@@ -30,9 +31,9 @@ export function ResultView({ id, large = false }: { id: string; large?: boolean 
       {data.notes.map((note) => <p key={note} className={classes.note}>{note}</p>)}
       <details className={classes.more}>
         <summary>Reproduce</summary>
-        <Suspense>
+        <Later>
           <Reproduce result={data} />
-        </Suspense>
+        </Later>
       </details>
     </div>
   );

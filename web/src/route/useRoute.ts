@@ -15,8 +15,10 @@ export function useRoute(): Route {
 export function go(change: Partial<Route>, replace = false): void {
   const hash = format({ ...parse(window.location.hash), ...change });
   if (hash === window.location.hash) return;
-  if (replace) window.location.replace(hash);
-  else window.location.hash = hash;
+  // Set as a location, it would be told only later, and a key that is pressed meanwhile start from where the page was.
+  if (replace) window.history.replaceState(null, '', hash);
+  else window.history.pushState(null, '', hash);
+  window.dispatchEvent(new HashChangeEvent('hashchange'));
 }
 
 /** The address of a link. */

@@ -8,6 +8,7 @@ import { DropAnywhere } from '../picture/DropAnywhere';
 import { PictureView } from '../picture/PictureView';
 import { useRoute } from '../route/useRoute';
 import { ArchitectureView } from './ArchitectureView';
+import { Boundary } from './Boundary';
 import { Header } from './Header';
 import { SessionContext } from './session';
 import classes from './shell.module.css';
@@ -35,13 +36,15 @@ function Page({ session, away }: { session: Session; away: boolean }) {
     // What failed while the server was away is asked for again.
     if (!away) void queryClient.refetchQueries({ predicate: (query) => query.state.status === 'error' && query.queryKey[0] !== 'session' });
   }, [away]);
-  useEffect(() => (session.reading ? undefined : follow()), [session.reading]);
+  useEffect(() => (session.reading ? undefined : follow(() => void queryClient.invalidateQueries({ queryKey: ['session'] }))), [session.reading]);
   return (
     <SessionContext value={session}>
       <div className={classes.app}>
         <Header session={session} />
         {away && <p role="alert" className={classes.away}>The server does not answer; start <code>inward serve</code> again.</p>}
-        <main className={classes.main}>{view === 'picture' && !session.reading ? <PictureView /> : <ArchitectureView />}</main>
+        <main className={classes.main}>
+          <Boundary key={view}>{view === 'picture' && !session.reading ? <PictureView /> : <ArchitectureView />}</Boundary>
+        </main>
       </div>
       {!session.reading && <DropAnywhere />}
     </SessionContext>

@@ -1,12 +1,13 @@
 import { Loader } from '@mantine/core';
 import { useMediaQuery } from '@mantine/hooks';
-import { lazy, Suspense, useCallback, useRef } from 'react';
+import { lazy, useCallback, useRef } from 'react';
 import { useArchitecture } from '../api/queries';
 import { go, useRoute } from '../route/useRoute';
 import { ArchitecturePane } from '../architecture/ArchitecturePane';
 import { PicturedPoints } from '../reading/Pictured';
 import { netOf, useOpenSession } from './session';
 import { SidePanel } from './SidePanel';
+import { Later } from './Boundary';
 import classes from './shell.module.css';
 
 const PointPanel = lazy(() => import('../layer/PointPanel').then((module) => ({ default: module.PointPanel })));
@@ -32,9 +33,9 @@ export function ArchitectureView() {
         </div>
         {(!narrow || route.point) && (
           <SidePanel ref={panel} narrow={narrow} wide={session.networks.length > 1} close={() => select(null)}>
-            <Suspense fallback={<Loader m="md" size="sm" aria-label="Loading" />}>
+            <Later>
               {architecture && <PointPanel architecture={architecture} />}
-            </Suspense>
+            </Later>
           </SidePanel>
         )}
       </div>

@@ -1,0 +1,57 @@
+"""The page in a real browser: what its tests share."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tests.serving import TOKEN, Client
+
+SIZES = {"wide": (1440, 900), "narrow": (390, 844)}
+
+
+class Page:
+    """A page that was entered by the link; what goes wrong in it ends the test."""
+
+    def __init__(self, chromium: Any, client: Client, size: tuple[int, int]) -> None:
+        self.context = chromium.new_context(viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce")
+        self.shown, self.client, self.size = self.context.new_page(), client, size
+        self.wrong: list[str] = []
+        self.shown.on("console", lambda m: self.wrong.append(m.text) if m.type == "error" else None)
+        self.shown.on("pageerror", lambda e: self.wrong.append(str(e)))
+
+    def enter(self, place: str = "") -> Any:
+        self.shown.goto(f"http://127.0.0.1:{self.client.port}/?token={TOKEN}")
+        self.shown.get_by_role("application", name="Architecture").wait_for()
+        if place:
+            self.go(place)
+        return self.shown
+
+    def go(self, place: str) -> None:
+        self.shown.goto(f"http://127.0.0.1:{self.client.port}/{place}")
+
+    def node(self, name: str) -> Any:
+        """A node of the graph."""
+        return self.shown.locator(f'[data-node="{name}"]')
+
+    def close(self) -> None:
+        self.context.close()
+        assert not self.wrong
+
+
+def pixels(shown: Any, image: Any) -> np.ndarray:
+    """Of an <img>, as the browser has decoded it."""
+    url = image.evaluate(
+        """async image => {
+            await image.decode();
+            const canvas = document.createElement('canvas');
+            canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+            canvas.getContext('2d').drawImage(image, 0, 0);
+            return canvas.toDataURL('image/png');
+        }"""
+    )
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
