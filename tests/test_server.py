@@ -300,6 +300,22 @@ def test_a_request_and_an_asked_job_go_between_the_passes_of_the_background(clie
     assert client.until(long["id"], "cancelled")["error"] is None
 
 
+def test_what_is_known_of_a_point_is_told_at_once(client: Client, net: inward.Network) -> None:
+    assert client.get("networks/0/known?point=stage1.1") == {}
+    # Others than the usual options are other pictures.
+    client.done("feature-visualization", addresses=["stage1.1/2"], options=FAST)
+    assert client.get("networks/0/known?point=stage1.1") == {}
+    job = client.done("feature-visualization", addresses=["stage1.1/2", "stage1.1/30"])
+    told = client.get("networks/0/known?point=stage1.1")
+    assert {address: one["result"] for address, one in told.items()} == job["results"]
+    shown = client.ask("GET", f"/{told['stage1.1/30']['picture']}")
+    alone = inward.visualize(net, ["stage1.1/30"])[0].images
+    drawn = torch.from_numpy(np.array(Image.open(io.BytesIO(shown.body)).convert("RGB"))).permute(2, 0, 1) / 255
+    assert torch.allclose(drawn, alone[0].clamp(0, 1), atol=1 / 255)
+    assert client.get("networks/0/known?point=fc") == {}
+    assert client.ask("GET", "/api/networks/0/known?point=nowhere").status == 422
+
+
 def test_results_and_given_pictures_are_there_after_a_restart(net: inward.Network, tmp_path: Path) -> None:
     data = io.BytesIO()
     shade = np.linspace(0, 255, 90 * 120).reshape(90, 120).astype(np.uint8)

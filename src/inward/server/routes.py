@@ -29,6 +29,7 @@ _PAUSE = 0.2
 _KEEP = {"Cache-Control": "private, max-age=86400"}
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 _ADDRESS = 400
+_PICTURES = "feature-visualization"
 
 
 class MissingError(CallError):
@@ -179,6 +180,17 @@ def ablation(server: Here, number: Number, image: ImageId, address: Point) -> JS
     look, picture = _look(server, number), _picture(server, image)
     with server.computing():
         return JSONResponse(look.ablation(picture.file, address))
+
+
+@router.get("/networks/{number}/known")
+def known(server: Here, number: Number, point: Point) -> JSONResponse:
+    """The units of a point whose pictures are there, as visualize makes them: of each the result and the picture."""
+    look = _look(server, number)
+    units = look.facts(point)["units"] or 0
+    row = next(row for row in TABLE if row.name == _PICTURES)
+    ask = Ask(row, number, None, tuple(f"{point}/{unit}" for unit in range(units)), {}, {})
+    found = {address: (name, server.store.picture(name)) for address, name in server.work.known(ask).items()}
+    return JSONResponse({address: {"result": name, "picture": url} for address, (name, url) in found.items() if url})
 
 
 @router.get("/networks/{number}/unit")

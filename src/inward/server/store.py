@@ -7,7 +7,7 @@ import inspect
 import json
 import mimetypes
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,26 +36,43 @@ class Store:
     out: Path
     seed: int
 
-    def key(
-        self, row: Method, net: Network, options: Mapping[str, Any], of: str, hashes: Mapping[str, str], *, video: bool
-    ) -> str:
-        """The id of a result: it follows from all that the result does.
+    def keys(
+        self,
+        row: Method,
+        net: Network,
+        options: Mapping[str, Any],
+        things: Iterable[str],
+        hashes: Mapping[str, str],
+        *,
+        video: bool,
+    ) -> list[str]:
+        """The ids of results: they follow from all that the results do.
 
         Args:
-            of: the address, or the SHA-256 of the picture.
+            things: of each the address, or the SHA-256 of the picture.
             hashes: the SHA-256 of every picture among the options, by its file.
         """
         signature = inspect.signature(row.function).parameters.values()
         usual = {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY and p.name not in _WATCHING}
         told = {k: _hashed(v, hashes) for k, v in {**usual, **options}.items() if v is not inspect.Parameter.empty}
         network = {**described_network(net), "device": ""}
-        all_of_it = [row.name, told, network, of, self.seed, video]
-        digest = hashlib.sha256(json.dumps(all_of_it, sort_keys=True, default=str).encode()).hexdigest()
-        return f"{row.name}-{digest[:24]}"
+
+        def key(of: str) -> str:
+            all_of_it = [row.name, told, network, of, self.seed, video]
+            digest = hashlib.sha256(json.dumps(all_of_it, sort_keys=True, default=str).encode()).hexdigest()
+            return f"{row.name}-{digest[:24]}"
+
+        return [key(of) for of in things]
 
     def has(self, name: str) -> bool:
         """Whether a result is there whole."""
         return manifest_in(self._folder(name)) is not None
+
+    def picture(self, name: str) -> str | None:
+        """The address of the first picture of a result."""
+        files = (manifest_in(self._folder(name)) or {"files": []})["files"]
+        first = next((str(file) for file in files if _KINDS.get(Path(str(file)).suffix) == "picture"), None)
+        return None if first is None else _file(name, first)["url"]
 
     def save(self, name: str, result: Result, extra: Mapping[str, Path]) -> None:
         """Keeps a result of one picture or unit. Raises InwardError where it cannot be written."""
@@ -76,14 +93,7 @@ class Store:
             "manifest": manifest,
             "python": python_lines(manifest),
             "shell": shell_line(manifest),
-            "files": [
-                {
-                    "name": file,
-                    "kind": _KINDS.get(Path(file).suffix, "other"),
-                    "url": f"api/results/{name}/files/{file}",
-                }
-                for file in (*manifest["files"], MANIFEST)
-            ],
+            "files": [_file(name, file) for file in (*manifest["files"], MANIFEST)],
         }
 
     def file(self, name: str, wanted: str) -> tuple[Path, str]:

@@ -40,14 +40,11 @@ class Work:
 
     def keys(self, ask: Ask) -> dict[str, str]:
         """The ids of what is asked for: by address, or under no name for a picture."""
+        of_units = ask.row.takes == "addresses"
+        things = ask.addresses if of_units else [self.library.sha256(self.library.get(ask.image or ""))]
         net, hashes = self.nets[ask.network], self._hashes(ask.options)
-
-        def key(of: str) -> str:
-            return self.store.key(ask.row, net, ask.options, of, hashes, video=ask.video)
-
-        if ask.row.takes == "addresses":
-            return {address: key(address) for address in ask.addresses}
-        return {"": key(self.library.sha256(self.library.get(ask.image or "")))}
+        found = self.store.keys(ask.row, net, ask.options, things, hashes, video=ask.video)
+        return dict(zip(ask.addresses if of_units else [""], found, strict=True))
 
     def known(self, ask: Ask) -> dict[str, str]:
         """Those of them that are there."""

@@ -55,6 +55,10 @@ export const useActivations = (net: number, image: string | null, point: string)
     enabled: image !== null,
   });
 
+/** What a look at the server's folder found; what is made from then on, its jobs tell. */
+export const useKnown = (net: number, point: string) =>
+  useQuery({ queryKey: ['known', net, point], queryFn: () => client.known(net, point) });
+
 export const useTimes = (net: number, wanted: boolean) =>
   useQuery({ queryKey: ['times', net], queryFn: () => client.times(net), enabled: wanted });
 

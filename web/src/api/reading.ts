@@ -24,6 +24,7 @@ export const reading: Client = {
   jobs: () => read<Job[]>('jobs'),
   answers: refuse,
   activations: refuse,
+  known: refuse,
   times: refuse,
   sensitivity: refuse,
   steps: refuse,

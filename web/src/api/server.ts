@@ -1,6 +1,6 @@
 import { ask as read, BASE } from './ask';
 import type {
-  Ablation, Activations, Architecture, Facts, Job, JobRequest, Method, Picture, Result, ResultFile, Sensitivity, Session, Steps, Top, Unit,
+  Ablation, Activations, Architecture, Facts, Job, JobRequest, Known, Method, Picture, Result, ResultFile, Sensitivity, Session, Steps, Top, Unit,
 } from './types';
 
 const ask = <T>(path: string, init?: RequestInit) => read<T>(path, 'The server does not answer; start `inward serve` again.', init);
@@ -24,6 +24,7 @@ export const server = {
   answers: (net: number, image: string) => ask<{ top: Top[] }>(`networks/${net}/answers?${query({ image })}`),
   activations: (net: number, image: string, point: string) =>
     ask<Activations>(`networks/${net}/activations?${query({ image, point })}`),
+  known: (net: number, point: string) => ask<Known>(`networks/${net}/known?${query({ point })}`),
   times: (net: number) => ask<Record<string, number>>(`networks/${net}/times`),
   sensitivity: (net: number, result: string, point: string) =>
     ask<Sensitivity>(`networks/${net}/sensitivity?${query({ result, point })}`),

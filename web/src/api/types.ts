@@ -119,6 +119,9 @@ export interface Activations {
   means: number[];
 }
 
+/** The pictures of units that are there already, by address. */
+export type Known = Readonly<Record<string, { result: string; picture: string }>>;
+
 /** Of every unit of a point, how much an attack changed it. */
 export interface Sensitivity {
   changes: number[];

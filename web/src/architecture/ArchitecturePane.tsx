@@ -2,14 +2,14 @@ import '@xyflow/react/dist/base.css';
 import { ActionIcon, Select, Tooltip } from '@mantine/core';
 import { useLocalStorage } from '@mantine/hooks';
 import { ReactFlowProvider } from '@xyflow/react';
-import { useCallback, useEffect, useMemo, useState } from 'react';
+import { memo, useCallback, useEffect, useMemo, useState } from 'react';
 import { useTimes } from '../api/queries';
 import type { Architecture } from '../api/types';
 import { everything, initialFold, reveal, shownOf, type Unfolded } from '../graph/fold';
 import type { Direction } from '../graph/form';
 import { MEASURES, scaleOf, type Measure } from '../graph/scale';
 import { treeOf } from '../graph/tree';
-import { useRoute } from '../route/useRoute';
+import { usePart } from '../route/useRoute';
 import { Icon } from '../shell/icons';
 import { Crumbs } from './Crumbs';
 import { Graph } from './Graph';
@@ -26,10 +26,10 @@ interface Props {
   select: (id: string | null, open?: boolean) => void;
 }
 
-export function ArchitecturePane({ net, architecture, select }: Props) {
-  const route = useRoute();
+export const ArchitecturePane = memo(function ArchitecturePane({ net, architecture, select }: Props) {
+  const point = usePart('point');
   const tree = useMemo(() => treeOf(architecture.nodes, architecture.edges), [architecture]);
-  const selected = route.point && tree.nodes.has(route.point) ? route.point : null;
+  const selected = point && tree.nodes.has(point) ? point : null;
   const [unfolded, setOpen] = useState<Unfolded>(() => {
     const held = opened.get(architecture.name) ?? initialFold(tree);
     return selected ? reveal(tree, held, selected) : held;
@@ -85,7 +85,7 @@ export function ArchitecturePane({ net, architecture, select }: Props) {
       </ReactFlowProvider>
     </section>
   );
-}
+});
 
 function Tool({ label, icon, run }: { label: string; icon: 'toRight' | 'toBottom' | 'fold' | 'unfold' | 'fit'; run: () => void }) {
   return (

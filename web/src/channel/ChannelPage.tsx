@@ -1,16 +1,18 @@
 import { ActionIcon, Tooltip } from '@mantine/core';
 import { useHotkeys } from '@mantine/hooks';
 import { isReading } from '../api/client';
-import { useArchitecture } from '../api/queries';
+import { useArchitecture, useKnown } from '../api/queries';
 import { ReadingChannel } from '../reading/ReadingChannel';
 import { addressOf } from '../route/route';
 import { go, linkTo, useRoute } from '../route/useRoute';
 import { Icon } from '../shell/icons';
 import { PerNetwork } from '../shell/PerNetwork';
+import { useMade } from '../layer/useTiles';
 import layer from '../layer/layer.module.css';
 import { Ablation } from './Ablation';
 import { Computed } from './Computed';
 import { Examples } from './Examples';
+import { usePainted } from './usePainted';
 import classes from './channel.module.css';
 
 export function ChannelPage({ point, unit, units }: { point: string; unit: number; units: number }) {
@@ -42,14 +44,28 @@ export function ChannelPage({ point, unit, units }: { point: string; unit: numbe
 
 function Channel({ net, point, unit }: { net: number; point: string; unit: number }) {
   const { data } = useArchitecture(net);
+  const { data: known, isPending } = useKnown(net, point);
+  const all = useMade(net);
   if (!data) return <p className="quiet">Reading the network</p>;
   const node = data.nodes.find((each) => each.id === point);
+  const painted = usePainted();
   const address = addressOf(point, unit);
+  const held = all.get(address);
+  const made = held === undefined ? undefined : { result: held };
   if (!node?.units || unit >= node.units) return <p className="quiet">This network has no channel {address}.</p>;
   if (isReading) return <ReadingChannel net={net} point={point} unit={unit} />;
   return (
     <>
-      <Computed title="What it looks for" net={net} method="feature-visualization" address={address} auto large />
+      <Computed title="What it looks for" net={net} method="feature-visualization" address={address} known={known?.[address] ?? made} auto={!isPending} large />
+      {painted && <Further net={net} address={address} />}
+    </>
+  );
+}
+
+/** What is not looked at first. */
+function Further({ net, address }: { net: number; address: string }) {
+  return (
+    <>
       <Ablation net={net} address={address} />
       <Computed title="Its pixels in the picture" net={net} method="saliency" address={address} onPicture does="Find them" />
       <Examples net={net} address={address} />

@@ -1,7 +1,7 @@
 import { Button, SegmentedControl, Switch } from '@mantine/core';
 import { memo, useMemo, useState, type Ref } from 'react';
-import { useActivations, useResult, useSensitivity } from '../api/queries';
-import type { Job } from '../api/types';
+import { useActivations, useKnown, useResult, useSensitivity } from '../api/queries';
+import type { Job, Known } from '../api/types';
 import { short } from '../graph/numbers';
 import { usePicture } from '../picture/usePicture';
 import { addressOf } from '../route/route';
@@ -14,6 +14,7 @@ import classes from './layer.module.css';
 /** Up to so many channels, pictures are made without asking. */
 const FEW = 64;
 const PAGE = 128;
+const NONE: Known = {};
 
 export function ChannelGrid({ net, point, units }: { net: number; point: string; units: number }) {
   const picture = usePicture();
@@ -21,7 +22,8 @@ export function ChannelGrid({ net, point, units }: { net: number; point: string;
   const [making, setMaking] = useState(units <= FEW);
   const [order, setOrder] = useState('number');
   const [count, setCount] = useState(PAGE);
-  const { results, watch, error } = useTiles(net, making);
+  const { data: known } = useKnown(net, point);
+  const { results, watch, error } = useTiles(net, making && known !== undefined, known ?? NONE);
   const { data: activations } = useActivations(net, picture?.id ?? null, point);
 
   const attack = useAttack(net, picture?.id);
@@ -62,6 +64,7 @@ export function ChannelGrid({ net, point, units }: { net: number; point: string;
               unit={unit}
               address={address}
               href={linkTo(route, { net, point, unit })}
+              known={known?.[address]?.picture}
               result={results.get(address)}
               value={values?.[unit]}
               most={most}
@@ -85,18 +88,19 @@ interface TileProps {
   unit: number;
   address: string;
   href: string;
+  known: string | undefined;
   result: string | undefined;
   value: number | undefined;
   most: number;
 }
 
-const Tile = memo(function Tile({ ref, unit, address, href, result, value, most }: TileProps) {
-  const { data } = useResult(result);
-  const picture = data?.files.find((file) => file.kind === 'picture');
+const Tile = memo(function Tile({ ref, unit, address, href, known, result, value, most }: TileProps) {
+  const { data } = useResult(known ? undefined : result);
+  const picture = known ?? data?.files.find((file) => file.kind === 'picture')?.url;
   return (
     <li ref={ref} data-address={address}>
       <a className={classes.tile} href={href}>
-        {picture ? <img src={picture.url} alt="" /> : <span className={classes.blank} />}
+        {picture ? <img src={picture} alt="" loading="lazy" /> : <span className={classes.blank} />}
         <span className={classes.tileFoot}>
           <span><span className="hidden">Channel </span>{unit}</span>
           <span className="quiet">{value === undefined ? '' : short(value)}</span>

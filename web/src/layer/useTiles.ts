@@ -1,5 +1,5 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
-import type { Job } from '../api/types';
+import type { Job, Known } from '../api/types';
 import { client } from '../api/client';
 import { allJobs, cancel, onJobs, start, useJobs } from '../jobs/store';
 import { TileQueue } from './tileQueue';
@@ -8,9 +8,8 @@ export const TILE_METHOD = 'feature-visualization';
 
 const SERVER = { start, cancel, abandon: (job: Job) => client.abandon(job.id) };
 
-/** Pictures of the channels of one point: results by address, and a ref for each tile that tells when it is in view. */
-export function useTiles(net: number, on: boolean) {
-  const jobs = useJobs();
+/** Pictures of the channels of one point that are not `known` yet: results by address, and a ref for each tile that tells when it is in view. */
+export function useTiles(net: number, on: boolean, known: Known) {
   const [error, setError] = useState<string | null>(null);
   const queue = useRef<TileQueue | null>(null);
   const observer = useRef<IntersectionObserver | null>(null);
@@ -25,8 +24,10 @@ export function useTiles(net: number, on: boolean) {
     const addressOf = (tile: Element) => (tile as HTMLElement).dataset.address ?? '';
     const looking = new IntersectionObserver((entries) => {
       for (const entry of entries) {
-        if (entry.isIntersecting) made.want(addressOf(entry.target));
-        else made.leave(addressOf(entry.target));
+        const address = addressOf(entry.target);
+        if (address in known) continue;
+        if (entry.isIntersecting) made.want(address);
+        else made.leave(address);
       }
     });
     observer.current = looking;
@@ -44,7 +45,7 @@ export function useTiles(net: number, on: boolean) {
       queue.current = null;
       observer.current = null;
     };
-  }, [net, on]);
+  }, [net, on, known]);
 
   const watch = useCallback((tile: HTMLElement | null) => {
     if (!tile) return undefined;
@@ -57,7 +58,13 @@ export function useTiles(net: number, on: boolean) {
     };
   }, []);
 
-  const results = useMemo(() => {
+  return { results: useMade(net), watch, error };
+}
+
+/** The results of units that jobs have made since the page is there, by address. */
+export function useMade(net: number): ReadonlyMap<string, string> {
+  const jobs = useJobs();
+  return useMemo(() => {
     const found = new Map<string, string>();
     for (const job of jobs) {
       if (job.method !== TILE_METHOD || job.network !== net || job.video || Object.keys(job.options).length > 0) continue;
@@ -65,5 +72,4 @@ export function useTiles(net: number, on: boolean) {
     }
     return found;
   }, [jobs, net]);
-  return { results, watch, error };
 }

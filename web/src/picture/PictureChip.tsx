@@ -2,7 +2,7 @@ import { Popover, ScrollArea, UnstyledButton } from '@mantine/core';
 import { client } from '../api/client';
 import { useAnswers } from '../api/queries';
 import { percent } from '../graph/numbers';
-import { useRoute } from '../route/useRoute';
+import { usePart } from '../route/useRoute';
 import { netOf, useOpenSession } from '../shell/session';
 import { PicturePicker } from './PicturePicker';
 import { usePicture } from './usePicture';
@@ -11,9 +11,8 @@ import classes from './picture.module.css';
 /** The current picture and its first answer, in reach wherever one is; it opens the choice of pictures. */
 export function PictureChip() {
   const session = useOpenSession();
-  const route = useRoute();
   const picture = usePicture();
-  const net = netOf(session, route.net);
+  const net = netOf(session, usePart('net'));
   const { data } = useAnswers(net.id, picture?.id ?? null);
   const first = data?.top[0];
   return (

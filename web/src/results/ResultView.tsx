@@ -9,12 +9,20 @@ import classes from './results.module.css';
 
 const Reproduce = lazy(() => import('./Reproduce').then((module) => ({ default: module.Reproduce })));
 
-/** A result: its pictures, what it measures, and how to make it again. `large` shows only the first picture, in full. */
-export function ResultView({ id, large = false }: { id: string; large?: boolean }) {
+interface Props {
+  id: string;
+  /** Only the first picture, in full. */
+  large?: boolean;
+  /** The address of a picture of it, shown until all of it is there. */
+  picture?: string;
+}
+
+/** A result: its pictures, what it measures, and how to make it again. */
+export function ResultView({ id, large = false, picture }: Props) {
   const { data, error } = useResult(id);
   const [all, setAll] = useState(false);
   if (error) return <p className={classes.bad}>{error.message}</p>;
-  if (!data) return <div className={classes.waiting} />;
+  if (!data) return picture ? <img className={`pixels ${classes.wide}`} src={picture} alt="" /> : <div className={classes.waiting} />;
   const seen = data.files.filter((file) => file.kind === 'picture' || file.kind === 'video');
   const shown = large ? seen.filter((file) => file.kind === 'video').concat(seen.filter((file) => file.kind === 'picture')).slice(0, 1) : seen;
   const steps = data.files.find((file) => file.name === 'steps.json');

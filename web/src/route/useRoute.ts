@@ -11,6 +11,16 @@ export function useRoute(): Route {
   return useMemo(() => parse(hash), [hash]);
 }
 
+/** One part of where the page is: only a change of it draws anew what reads it. */
+export function usePart<K extends keyof Route>(part: K): Route[K] {
+  return useSyncExternalStore(subscribe, () => here()[part]);
+}
+
+/** Where the page is now. */
+export function here(): Route {
+  return parse(window.location.hash);
+}
+
 /** Goes somewhere, and keeps what is not told. */
 export function go(change: Partial<Route>, replace = false): void {
   const hash = format({ ...parse(window.location.hash), ...change });

@@ -6,7 +6,7 @@ import type { Session } from '../api/types';
 import { follow } from '../jobs/store';
 import { DropAnywhere } from '../picture/DropAnywhere';
 import { PictureView } from '../picture/PictureView';
-import { useRoute } from '../route/useRoute';
+import { usePart } from '../route/useRoute';
 import { ArchitectureView } from './ArchitectureView';
 import { Boundary } from './Boundary';
 import { Header } from './Header';
@@ -31,7 +31,7 @@ export function App() {
 }
 
 function Page({ session, away }: { session: Session; away: boolean }) {
-  const { view } = useRoute();
+  const view = usePart('view');
   useEffect(() => {
     // What failed while the server was away is asked for again.
     if (!away) void queryClient.refetchQueries({ predicate: (query) => query.state.status === 'error' && query.queryKey[0] !== 'session' });

@@ -2,7 +2,7 @@ import { Loader } from '@mantine/core';
 import { useMediaQuery } from '@mantine/hooks';
 import { lazy, useCallback, useRef } from 'react';
 import { useArchitecture } from '../api/queries';
-import { go, useRoute } from '../route/useRoute';
+import { go, usePart } from '../route/useRoute';
 import { ArchitecturePane } from '../architecture/ArchitecturePane';
 import { PicturedPoints } from '../reading/Pictured';
 import { netOf, useOpenSession } from './session';
@@ -14,8 +14,8 @@ const PointPanel = lazy(() => import('../layer/PointPanel').then((module) => ({ 
 
 export function ArchitectureView() {
   const session = useOpenSession();
-  const route = useRoute();
-  const net = netOf(session, route.net);
+  const point = usePart('point');
+  const net = netOf(session, usePart('net'));
   const { data: architecture, error } = useArchitecture(net.id);
   const panel = useRef<HTMLElement>(null);
   const narrow = useMediaQuery('(max-width: 720px)', undefined, { getInitialValueInEffect: false }) ?? false;
@@ -31,7 +31,7 @@ export function ArchitectureView() {
           {!architecture && !error && <div className={classes.full}><Loader aria-label="Reading the network" /></div>}
           {architecture && <ArchitecturePane key={net.id} net={net.id} architecture={architecture} select={select} />}
         </div>
-        {(!narrow || route.point) && (
+        {(!narrow || point) && (
           <SidePanel ref={panel} narrow={narrow} wide={session.networks.length > 1} close={() => select(null)}>
             <Later>
               {architecture && <PointPanel architecture={architecture} />}

@@ -1,16 +1,17 @@
 import { SegmentedControl } from '@mantine/core';
+import { memo } from 'react';
 import type { Session } from '../api/types';
 import { compact } from '../graph/numbers';
 import { JobTray } from '../jobs/JobTray';
 import { PictureChip } from '../picture/PictureChip';
-import { go, useRoute } from '../route/useRoute';
+import { go, here, usePart } from '../route/useRoute';
 import { netOf } from './session';
 import { SchemeMenu } from './SchemeMenu';
 import classes from './shell.module.css';
 
-export function Header({ session }: { session: Session }) {
-  const route = useRoute();
-  const net = netOf(session, route.net);
+export const Header = memo(function Header({ session }: { session: Session }) {
+  const view = usePart('view');
+  const net = netOf(session, usePart('net'));
   return (
     <header className={classes.header}>
       <h1 className={classes.brand}>
@@ -20,12 +21,12 @@ export function Header({ session }: { session: Session }) {
       {!session.reading && (
         <SegmentedControl
           aria-label="View"
-          value={route.view}
-          onChange={(view) => go(view === 'picture' ? { view, tab: route.tab ?? 'explain' } : { view: 'architecture', tab: null })}
+          value={view}
+          onChange={(next) => go(next === 'picture' ? { view: next, tab: here().tab ?? 'explain' } : { view: 'architecture', tab: null })}
           data={[{ value: 'architecture', label: 'Network' }, { value: 'picture', label: 'Picture' }]}
         />
       )}
-      {session.networks.length > 1 && route.view === 'architecture' ? (
+      {session.networks.length > 1 && view === 'architecture' ? (
         <SegmentedControl
           aria-label="Network whose graph is shown"
           value={String(net.id)}
@@ -46,4 +47,4 @@ export function Header({ session }: { session: Session }) {
       </div>
     </header>
   );
-}
+});
