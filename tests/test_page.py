@@ -151,6 +151,28 @@ def test_a_module_is_unfolded_and_nodes_are_colored_by_their_time(page: Page) ->
     shown.get_by_label("Selected point").get_by_text(f"{told} ms").first.wait_for()
 
 
+def test_the_folder_is_looked_through_for_a_point(chromium: Any, tmp_path: Path, shared_data: Path) -> None:
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for file in sorted((shared_data / "imagenet-sample").glob("*.jpg"))[:6]:
+        (folder / file.name).write_bytes(file.read_bytes())
+    with serving([inward.load("inward/robust")], tmp_path / "out", folder=folder) as client:
+        page = Page(chromium, client, SIZES["wide"])
+        shown = page.enter(f"#/0/{UNIT}?image=cat")
+        shown.get_by_role("button", name="Look through it").click()
+        shown.get_by_role("img", name="Histogram of its activations").wait_for(timeout=120_000)
+        told = client.get(f"networks/0/unit?address={UNIT}")["examples"]
+        assert len(told) == 6
+        patch = shown.get_by_alt_text(f"The part of {told[0]['name']} that excites it")
+        seen = pixels(shown, patch.first)
+        assert seen.std() > 0
+        # Next time, and for the other channels of the point, it is there at once.
+        shown.keyboard.press("]")
+        shown.get_by_role("heading", name="stage1.0/4").wait_for()
+        shown.get_by_role("img", name="Histogram of its activations").wait_for()
+        page.close()
+
+
 def test_a_file_that_is_no_picture_is_told(wide: Page, tmp_path: Path) -> None:
     file = tmp_path / "thesis.jpg"
     file.write_bytes(b"no picture at all")

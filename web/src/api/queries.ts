@@ -79,11 +79,7 @@ export const useAblation = (net: number, image: string | null, address: string) 
   });
 
 export const useUnit = (net: number, address: string) =>
-  useQuery({
-    queryKey: ['unit', net, address],
-    queryFn: () => client.unit(net, address),
-    refetchInterval: (query) => (query.state.data?.study === 'running' ? 4_000 : false),
-  });
+  useQuery({ queryKey: ['unit', net, address], queryFn: () => client.unit(net, address) });
 
 export const useResult = (id: string | undefined) =>
   useQuery({ queryKey: ['result', id], queryFn: () => client.result(id ?? ''), enabled: id !== undefined });

@@ -147,7 +147,8 @@ export interface Example {
 }
 
 export interface Unit {
-  study: 'none' | 'running' | 'ready';
+  /** None where there is no folder, open where it was not looked through for this point. */
+  study: 'none' | 'open' | 'ready';
   maximum: number | null;
   histogram: { edges: number[]; counts: number[] } | null;
   examples: Example[];

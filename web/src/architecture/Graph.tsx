@@ -20,6 +20,8 @@ const ZOOMS = { min: 0.02, max: 2 };
 const LEAF_Z = 1000;
 /** The share of a phone's screen that is told of the selected node. */
 const SHEET = 0.52;
+const READABLE = 0.6;
+const MARGIN = 24;
 
 export interface GraphProps {
   tree: Tree;
@@ -85,8 +87,11 @@ export function Graph({ tree, unfolded, setUnfolded, direction, scale, measuring
   const fit = useCallback(() => {
     if (!layout || width === 0) return;
     const bounds = { x: 0, y: 0, width: layout.width, height: layout.height };
-    setNext(getViewportForBounds(bounds, width, height, ZOOMS.min, 1.15, 0.05));
-  }, [layout, width, height]);
+    const whole = getViewportForBounds(bounds, width, height, ZOOMS.min, 1.15, 0.05);
+    // A long row of nodes that nobody can read says less than its beginning.
+    const zoom = direction === 'right' ? Math.max(whole.zoom, READABLE) : whole.zoom;
+    setNext(zoom === whole.zoom ? whole : { x: MARGIN, y: (height - layout.height * zoom) / 2, zoom });
+  }, [layout, width, height, direction]);
   useEffect(() => {
     if (!next) return;
     void flow.setViewport(next);
@@ -107,6 +112,22 @@ export function Graph({ tree, unfolded, setUnfolded, direction, scale, measuring
     },
     [flow, layout, height],
   );
+
+  const bring = useCallback(
+    (id: string) => {
+      const box = layout?.boxes.find((each) => each.id === id);
+      const { x, y, zoom } = flow.getViewport();
+      if (!box) return;
+      const [left, top] = [box.x * zoom + x, box.y * zoom + y];
+      if (left < 0 || top < 0 || left + box.width * zoom > width || top + Math.min(box.height, 60) * zoom > height) center(id);
+    },
+    [layout, width, height, flow, center],
+  );
+  useEffect(() => {
+    // A link inside the page can lead to what is out of sight.
+    if (selected) bring(selected);
+    // Only a new selection moves the graph, not another size of it.
+  }, [selected]);
 
   useEffect(() => {
     if (fitted === 0) return;
@@ -168,11 +189,7 @@ export function Graph({ tree, unfolded, setUnfolded, direction, scale, measuring
   };
   const reach = (id: string) => {
     select(id);
-    const box = layout?.boxes.find((each) => each.id === id);
-    const { x, y, zoom } = flow.getViewport();
-    if (!box) return;
-    const [left, top] = [box.x * zoom + x, box.y * zoom + y];
-    if (left < 0 || top < 0 || left + box.width * zoom > width || top + Math.min(box.height, 60) * zoom > height) center(id);
+    bring(id);
   };
 
   if (failed) return <p className={classes.center}>The graph could not be laid out: {failed}</p>;

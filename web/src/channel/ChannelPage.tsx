@@ -46,9 +46,9 @@ function Channel({ net, point, unit }: { net: number; point: string; unit: numbe
   const { data } = useArchitecture(net);
   const { data: known, isPending } = useKnown(net, point);
   const all = useMade(net);
+  const painted = usePainted();
   if (!data) return <p className="quiet">Reading the network</p>;
   const node = data.nodes.find((each) => each.id === point);
-  const painted = usePainted();
   const address = addressOf(point, unit);
   const held = all.get(address);
   const made = held === undefined ? undefined : { result: held };
@@ -57,18 +57,18 @@ function Channel({ net, point, unit }: { net: number; point: string; unit: numbe
   return (
     <>
       <Computed title="What it looks for" net={net} method="feature-visualization" address={address} known={known?.[address] ?? made} auto={!isPending} large />
-      {painted && <Further net={net} address={address} />}
+      {painted && <Further net={net} point={point} address={address} />}
     </>
   );
 }
 
 /** What is not looked at first. */
-function Further({ net, address }: { net: number; address: string }) {
+function Further({ net, point, address }: { net: number; point: string; address: string }) {
   return (
     <>
       <Ablation net={net} address={address} />
       <Computed title="Its pixels in the picture" net={net} method="saliency" address={address} onPicture does="Find them" />
-      <Examples net={net} address={address} />
+      <Examples net={net} point={point} address={address} />
       <Computed title="Unlike one another" net={net} method="feature-visualization" address={address} options={DIVERSE} does="Make four" />
       <Computed title="What it avoids" net={net} method="feature-visualization" address={`-1 * ${address}`} does="Minimize it" large />
       <Computed title="The way there" net={net} method="feature-visualization" address={address} video does="Make a video" large />

@@ -1,4 +1,5 @@
 import { ActionIcon, Button, Indicator, Popover, Progress, ScrollArea, Tooltip } from '@mantine/core';
+import { useState } from 'react';
 import type { Job, Net } from '../api/types';
 import { Icon } from '../shell/icons';
 import { cancel, isActive, useJobs } from './store';
@@ -9,23 +10,24 @@ const SAID: Record<Job['state'], string> = { waiting: 'waiting', running: 'runni
 
 export function JobTray({ nets }: { nets: Net[] }) {
   const jobs = useJobs();
+  const [opened, setOpened] = useState(false);
   // What was asked for stands above the pictures of grids, which come and go: else a row would move as one points at it.
   const active = jobs.filter(isActive).toReversed().sort((a, b) => Number(a.background) - Number(b.background));
   const ended = jobs.filter((job) => !isActive(job)).slice(0, LAST);
   const label = active.length === 0 ? 'Jobs' : `Jobs, ${active.length} not done`;
   return (
-    <Popover width={360} position="bottom-end" shadow="md" withArrow trapFocus>
+    <Popover opened={opened} onChange={setOpened} width={360} position="bottom-end" shadow="md" withArrow trapFocus>
       <Popover.Target>
-        <Tooltip label={label}>
+        <Tooltip label={label} disabled={opened}>
           <Indicator disabled={active.length === 0} label={active.length} size={15} offset={5}>
-            <ActionIcon size="lg" aria-label={label}>
+            <ActionIcon size="lg" aria-label={label} onClick={() => setOpened(!opened)}>
               <Icon name="jobs" />
             </ActionIcon>
           </Indicator>
         </Tooltip>
       </Popover.Target>
       <Popover.Dropdown aria-label="Jobs" p={0}>
-        <ScrollArea.Autosize mah={420} p="sm" viewportProps={{ tabIndex: 0 }}>
+        <ScrollArea.Autosize mah={420} p="sm" scrollbars="y" viewportProps={{ tabIndex: 0 }}>
           {active.length + ended.length === 0 && <p className="quiet">Nothing was computed yet. What you ask for appears here.</p>}
           {active.map((job) => <Row key={job.id} job={job} nets={nets} />)}
           {ended.length > 0 && <h2 className={classes.heading}>Last</h2>}
@@ -41,13 +43,12 @@ export function JobTray({ nets }: { nets: Net[] }) {
 
 function Row({ job, nets }: { job: Job; nets: Net[] }) {
   const active = isActive(job);
-  const of = job.addresses.length > 1 ? `${job.addresses[0]} and ${job.addresses.length - 1} more` : job.addresses[0];
+  const of = job.addresses.length > 1 ? `${job.addresses[0]} and ${job.addresses.length - 1} more` : job.addresses[0] ?? job.image;
+  const about = [of, nets.length > 1 ? nets[job.network]?.name : undefined].filter(Boolean).join('  ');
   return (
     <div className={classes.row}>
       <div className={classes.title}>
         <strong>{job.method}</strong>
-        {of && <span className="mono">{of}</span>}
-        {nets.length > 1 && <span className="quiet">{nets[job.network]?.name}</span>}
         <span className={`${classes.state} ${job.state === 'failed' ? classes.bad : 'quiet'}`}>{SAID[job.state]}</span>
         {active && (
           <ActionIcon size="sm" aria-label={`Cancel ${job.method}`} onClick={() => void cancel(job)}>
@@ -55,6 +56,7 @@ function Row({ job, nets }: { job: Job; nets: Net[] }) {
           </ActionIcon>
         )}
       </div>
+      {about && <p className={`${classes.about} mono`} title={about}>{about}</p>}
       {active && <JobProgress job={job} />}
       {job.error && <p className={classes.bad}>{job.error}</p>}
     </div>

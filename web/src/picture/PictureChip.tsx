@@ -28,7 +28,7 @@ export function PictureChip() {
         </UnstyledButton>
       </Popover.Target>
       <Popover.Dropdown p={0} aria-label="Picture">
-        <ScrollArea.Autosize mah="min(640px, 80dvh)" p="sm" viewportProps={{ tabIndex: 0 }}>
+        <ScrollArea.Autosize mah="min(640px, 80dvh)" p="sm" scrollbars="y" viewportProps={{ tabIndex: 0 }}>
           <PicturePicker />
         </ScrollArea.Autosize>
       </Popover.Dropdown>

@@ -20,7 +20,7 @@ export function RunView({ run, large = false }: { run: Run; large?: boolean }) {
   );
 }
 
-function Going({ job }: { job: Job }) {
+export function Going({ job }: { job: Job }) {
   const steps = job.state === 'running' && job.total ? `${job.done} of ${job.total}` : job.state;
   return (
     <div className={classes.going}>
