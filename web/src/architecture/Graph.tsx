@@ -23,6 +23,11 @@ const SHEET = 0.52;
 const READABLE = 0.6;
 const MARGIN = 24;
 
+/** What the sheet of a phone hides of the graph, in pixels. */
+function coveredHeight(): number {
+  return window.matchMedia('(max-width: 720px)').matches ? SHEET * window.innerHeight : 0;
+}
+
 export interface GraphProps {
   tree: Tree;
   unfolded: Unfolded;
@@ -103,8 +108,7 @@ export function Graph({ tree, unfolded, setUnfolded, direction, scale, measuring
       const box = layout?.boxes.find((each) => each.id === id);
       if (!box) return false;
       const zoom = Math.min(1.1, Math.max(0.8, flow.getZoom()));
-      // On a phone the sheet covers the lower part.
-      const covered = window.matchMedia('(max-width: 720px)').matches ? SHEET * window.innerHeight : 0;
+      const covered = coveredHeight();
       const tall = box.height * zoom > height - covered;
       const middle = tall ? box.y + (height - covered) / 2 / zoom - 30 : box.y + box.height / 2;
       void flow.setCenter(box.x + box.width / 2, middle + covered / 2 / zoom, { zoom });
@@ -119,7 +123,8 @@ export function Graph({ tree, unfolded, setUnfolded, direction, scale, measuring
       const { x, y, zoom } = flow.getViewport();
       if (!box) return;
       const [left, top] = [box.x * zoom + x, box.y * zoom + y];
-      if (left < 0 || top < 0 || left + box.width * zoom > width || top + Math.min(box.height, 60) * zoom > height) center(id);
+      const below = top + Math.min(box.height, 60) * zoom > height - coveredHeight();
+      if (left < 0 || top < 0 || left + box.width * zoom > width || below) center(id);
     },
     [layout, width, height, flow, center],
   );

@@ -20,7 +20,7 @@ export function PictureChip() {
       <Popover.Target>
         <UnstyledButton className={classes.chip} >
           <span className="hidden">Picture</span>
-          {picture && <img src={client.pictureUrl(picture.id)} alt="" width={30} height={30} />}
+          {picture && <img key={picture.id} src={client.pictureUrl(picture.id)} alt="" width={30} height={30} />}
           <span className={classes.chipText}>
             <span>{picture?.name ?? 'Choose a picture'}</span>
             {first && <span className="quiet num">{first.label} {percent(first.probability)}</span>}

@@ -19,7 +19,7 @@ export function PicturePicker() {
     <section className={classes.picker} aria-label="Picture">
       {picture ? (
         <figure className={classes.current}>
-          <img className="pixels" src={client.pictureUrl(picture.id, session.networks[0]?.id)} alt={picture.name} />
+          <img key={picture.id} className="pixels" fetchPriority="high" src={client.pictureUrl(picture.id, session.networks[0]?.id)} alt={picture.name} />
           <figcaption>
             <strong>{picture.name}</strong> <span className="quiet num">{picture.width} × {picture.height}</span>
           </figcaption>
