@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class Classes(nn.Module):
         return self.head(self.body(x).mean((2, 3)))
 
 
+@functools.cache
 def net(size: tuple[int, int] = (64, 64)) -> Network:
     return Network.of(seeded(Classes), size=size)
 

@@ -22,6 +22,8 @@ const LEAF_Z = 1000;
 const SHEET = 0.52;
 const READABLE = 0.6;
 const MARGIN = 24;
+/** Milliseconds in which a second click follows. */
+const DOUBLE = 400;
 
 /** What the sheet of a phone hides of the graph, in pixels. */
 function coveredHeight(): number {
@@ -128,10 +130,14 @@ export function Graph({ tree, unfolded, setUnfolded, direction, scale, measuring
     },
     [layout, width, height, flow, center],
   );
+  const latest = useRef(bring);
+  latest.current = bring;
   useEffect(() => {
-    // A link inside the page can lead to what is out of sight.
-    if (selected) bring(selected);
-    // Only a new selection moves the graph, not another size of it.
+    if (!selected) return undefined;
+    // A link inside the page can lead to what is out of sight. A click can be the first of two, and must find the node
+    // where it was.
+    const timer = setTimeout(() => latest.current(selected), DOUBLE);
+    return () => clearTimeout(timer);
   }, [selected]);
 
   useEffect(() => {
@@ -158,9 +164,11 @@ export function Graph({ tree, unfolded, setUnfolded, direction, scale, measuring
       fit();
     } else if (turned && from && to) {
       const { x, y, zoom } = flow.getViewport();
-      const moved = { x: x + (from.x - to.x) * zoom, y: y + (from.y - to.y) * zoom, zoom };
+      // What is unfolded grows to both sides, downwards from its top.
+      const aside = from.x + from.width / 2 - (to.x + to.width / 2);
+      const moved = { x: x + aside * zoom, y: y + (from.y - to.y) * zoom, zoom };
       const [left, top] = [moved.x + to.x * zoom, moved.y + to.y * zoom];
-      const seen = top > -10 && top < height && left > -10 && left < width;
+      const seen = top > -10 && top < height && left + to.width * zoom > 10 && left < width;
       if (seen) void flow.setViewport(moved);
       else center(to.id);
     }
@@ -192,6 +200,13 @@ export function Graph({ tree, unfolded, setUnfolded, direction, scale, measuring
     }
     event.preventDefault();
   };
+  const tap = useRef<ReturnType<typeof setTimeout>>(undefined);
+  const tapped = (id: string) => {
+    clearTimeout(tap.current);
+    // On a phone the sheet of a block would cover it before the second of two taps.
+    if (coveredHeight() > 0 && childrenOf(tree, id).length > 0) tap.current = setTimeout(() => select(id), DOUBLE);
+    else select(id);
+  };
   const reach = (id: string) => {
     select(id);
     bring(id);
@@ -209,8 +224,11 @@ export function Graph({ tree, unfolded, setUnfolded, direction, scale, measuring
           nodes={shown}
           edges={NONE}
           nodeTypes={NODE_TYPES}
-          onNodeClick={(_, node) => select(node.id)}
-          onNodeDoubleClick={(_, node) => toggle(node.id)}
+          onNodeClick={(_, node) => tapped(node.id)}
+          onNodeDoubleClick={(_, node) => {
+            clearTimeout(tap.current);
+            toggle(node.id);
+          }}
           onPaneClick={() => select(null)}
           minZoom={ZOOMS.min}
           maxZoom={ZOOMS.max}
