@@ -209,6 +209,14 @@ def test_without_the_link_and_without_a_server(chromium: Any, client: Client, tm
     found.close()
 
 
+def test_without_a_stream_of_events_the_page_asks_from_time_to_time(wide: Page) -> None:
+    wide.shown.route("**/api/events", lambda route: route.abort())
+    shown = wide.enter("#/1/conv/9?image=cat")
+    shown.get_by_text(" after 256 passes").first.wait_for(timeout=120_000)
+    # The browser itself tells of the stream on the console.
+    wide.wrong.clear()
+
+
 def test_a_part_that_cannot_be_loaded_says_so_and_the_rest_stays(wide: Page) -> None:
     wide.shown.route("**/assets/PointPanel*.js", lambda route: route.abort())
     shown = wide.enter("#/0/conv")

@@ -202,6 +202,7 @@ def test_names_of_a_server() -> None:
         (["--port", "70000"], 2, "a port is a number from 0 to 65535, not 70000"),
         (["--images", "nowhere"], 2, "there is no folder nowhere"),
         (["--compare", "inward/robust"], 2, "name the network that inward/robust is compared with"),
+        (["inward/normal", "--compare", "inward/inception_v1"], 2, "give --compare-weights FILE"),
         (["--host", "no.such.host.invalid", "--anywhere"], 2, "there is no address no.such.host.invalid"),
     ],
 )

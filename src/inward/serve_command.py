@@ -76,7 +76,11 @@ def _networks(model: str | None, compare: str | None, compare_weights: str | Non
     first = shared.network(model)
     if compare is None:
         return [first]
-    return [first, replace(shared, weights=compare_weights).network(compare)]
+    try:
+        return [first, replace(shared, weights=compare_weights).network(compare)]
+    except InwardError as error:
+        # What helps the second network is an option of its own.
+        raise type(error)(str(error).replace("--weights", "--compare-weights")) from error
 
 
 def _listening(host: str, port: int) -> socket.socket:
