@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from inward.errors import CallError
+from inward.network.modes import drawing
 from inward.network.network import Network
 from inward.row import Pass
 from inward.runs.film import spaced
@@ -20,14 +21,19 @@ from inward.types import Images
 STEPS = "steps.json"
 # So many passes are looked at, and so many classes told of.
 _LOOKS, _CLASSES = 60, 5
+# With restarts, at most.
+_MOST = 240
 
 
 @dataclass
 class Steps:
     """The probabilities of all classes for one image while it is attacked: pass it as ``on_pass``.
 
-    Up to 60 passes are looked at, evenly spaced, each with one run of the network: what an attack computes itself is
-    the answer to the picture before the pass, of the network without its normalization layers.
+    Up to 60 passes of each start are looked at, evenly spaced, 240 in all, each with one run of the network: what an
+    attack computes itself is the answer to the picture before the pass, of the network without its normalization
+    layers.
+
+    Raises CallError for a batch, and for a network that does not give one number a class.
 
     Args:
         net: the attacked network.
@@ -50,7 +56,7 @@ class Steps:
         if now.done <= self._last:
             self._rounds += self._last
         self._last = now.done
-        if now.done in spaced(now.total, _LOOKS):
+        if now.done in spaced(now.total, _LOOKS) and len(self._passes) <= _MOST:
             self._look(self._rounds + now.done, now.images())
 
     def told(self, end: Images, named: Sequence[int] = ()) -> dict[str, Any]:
@@ -85,5 +91,10 @@ class Steps:
             raise CallError(
                 f"the steps of one image are told, and this is a batch of {len(image)}; attack one at a time"
             )
+        # What the network draws for a look is not taken from the attack.
+        with drawing(0, self.net.device):
+            logits = self.net(image.to(self.net.dtype))
+        if logits.ndim != 2:
+            raise CallError(f"{self.net.name} gives no number a class, so there are no probabilities by step")
         self._passes.append(number)
-        self._found.append(self.net.probabilities(self.net(image.to(self.net.dtype)))[0].float().cpu())
+        self._found.append(torch.nan_to_num(self.net.probabilities(logits)[0].float().cpu()))

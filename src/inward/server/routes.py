@@ -30,6 +30,8 @@ _KEEP = {"Cache-Control": "private, max-age=86400"}
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 _ADDRESS = 400
 _PICTURES = "feature-visualization"
+# More of a point are not shown at once.
+_MOST_UNITS = 4096
 
 
 class MissingError(CallError):
@@ -186,7 +188,7 @@ def ablation(server: Here, number: Number, image: ImageId, address: Point) -> JS
 def known(server: Here, number: Number, point: Point) -> JSONResponse:
     """The units of a point whose pictures are there, as visualize makes them: of each the result and the picture."""
     look = _look(server, number)
-    units = look.facts(point)["units"] or 0
+    units = min(_MOST_UNITS, look.facts(point)["units"] or 0) if server.store.any(_PICTURES) else 0
     row = next(row for row in TABLE if row.name == _PICTURES)
     ask = Ask(row, number, None, tuple(f"{point}/{unit}" for unit in range(units)), {}, {})
     found = {address: (name, server.store.picture(name)) for address, name in server.work.known(ask).items()}

@@ -68,6 +68,10 @@ class Store:
         """Whether a result is there whole."""
         return manifest_in(self._folder(name)) is not None
 
+    def any(self, method: str) -> bool:
+        """Whether there are results of a method."""
+        return next((self.out / "results").glob(f"{method}-*"), None) is not None
+
     def picture(self, name: str) -> str | None:
         """The address of the first picture of a result."""
         files = (manifest_in(self._folder(name)) or {"files": []})["files"]

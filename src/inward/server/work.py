@@ -86,11 +86,11 @@ class Work:
         net = self.nets[ask.network]
         if not issubclass(ask.row.returns, Perturbation | Driven):
             return None
+        image = self._image(ask)
         try:
-            net.classes(size=net.size)
+            return Steps(net, image)
         except CallError:
             return None
-        return Steps(net, self._image(ask))
 
     def _image(self, ask: Ask) -> Images:
         net = self.nets[ask.network]

@@ -207,7 +207,9 @@ export function Graph({ tree, unfolded, setUnfolded, direction, scale, measuring
     if (coveredHeight() > 0 && childrenOf(tree, id).length > 0) tap.current = setTimeout(() => select(id), DOUBLE);
     else select(id);
   };
+  useEffect(() => () => clearTimeout(tap.current), []);
   const reach = (id: string) => {
+    clearTimeout(tap.current);
     select(id);
     bring(id);
   };
@@ -229,7 +231,10 @@ export function Graph({ tree, unfolded, setUnfolded, direction, scale, measuring
             clearTimeout(tap.current);
             toggle(node.id);
           }}
-          onPaneClick={() => select(null)}
+          onPaneClick={() => {
+            clearTimeout(tap.current);
+            select(null);
+          }}
           minZoom={ZOOMS.min}
           maxZoom={ZOOMS.max}
           onlyRenderVisibleElements

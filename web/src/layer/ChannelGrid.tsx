@@ -22,8 +22,8 @@ export function ChannelGrid({ net, point, units }: { net: number; point: string;
   const [making, setMaking] = useState(units <= FEW);
   const [order, setOrder] = useState('number');
   const [count, setCount] = useState(PAGE);
-  const { data: known } = useKnown(net, point);
-  const { results, watch, error } = useTiles(net, making && known !== undefined, known ?? NONE);
+  const { data: known, isPending } = useKnown(net, point);
+  const { results, watch, error } = useTiles(net, making && !isPending, known ?? NONE);
   const { data: activations } = useActivations(net, picture?.id ?? null, point);
 
   const attack = useAttack(net, picture?.id);

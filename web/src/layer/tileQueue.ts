@@ -74,6 +74,11 @@ export class TileQueue {
     }
   }
 
+  /** The page is back: what is in view is asked for again. */
+  resume(): void {
+    this.next();
+  }
+
   private drop(job: Job): void {
     this.jobs.delete(job.id);
     for (const each of job.addresses) this.known.delete(each);

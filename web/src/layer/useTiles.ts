@@ -36,9 +36,12 @@ export function useTiles(net: number, on: boolean, known: Known) {
       for (const job of allJobs()) made.hear(job);
     });
     const gone = () => made.abandon();
+    const back = () => made.resume();
     window.addEventListener('pagehide', gone);
+    window.addEventListener('pageshow', back);
     return () => {
       window.removeEventListener('pagehide', gone);
+      window.removeEventListener('pageshow', back);
       leave();
       looking.disconnect();
       made.stop();

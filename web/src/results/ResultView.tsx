@@ -1,6 +1,7 @@
 import { Button } from '@mantine/core';
-import { lazy, useState } from 'react';
-import { useResult } from '../api/queries';
+import { lazy, useEffect, useState } from 'react';
+import { ApiError } from '../api/ask';
+import { queryClient, useResult } from '../api/queries';
 import type { Result, ResultFile } from '../api/types';
 import { captionOf } from './caption';
 import { StepChart } from './StepChart';
@@ -21,6 +22,10 @@ interface Props {
 export function ResultView({ id, large = false, picture }: Props) {
   const { data, error } = useResult(id);
   const [all, setAll] = useState(false);
+  useEffect(() => {
+    // It was there when the page asked what is; it is computed again then.
+    if (error instanceof ApiError && error.status === 404) void queryClient.invalidateQueries({ queryKey: ['known'] });
+  }, [error]);
   if (error) return <p className={classes.bad}>{error.message}</p>;
   if (!data) return picture ? <img className={`pixels ${classes.wide}`} src={picture} alt="" /> : <div className={classes.waiting} />;
   const seen = data.files.filter((file) => file.kind === 'picture' || file.kind === 'video');

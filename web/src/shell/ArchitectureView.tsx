@@ -33,7 +33,7 @@ export function ArchitectureView() {
         </div>
         {(!narrow || point) && (
           <SidePanel ref={panel} narrow={narrow} wide={session.networks.length > 1} close={() => select(null)}>
-            <Later>
+            <Later at={point}>
               {architecture && <PointPanel architecture={architecture} />}
             </Later>
           </SidePanel>

@@ -4,6 +4,8 @@ import classes from './shell.module.css';
 
 interface Props {
   children: ReactNode;
+  /** What is shown: where it changes, it is tried again. */
+  at?: string | null;
 }
 
 /** Where a part of the page cannot be loaded or drawn, says so in its place; all else stays. */
@@ -12,6 +14,10 @@ export class Boundary extends Component<Props, { error: Error | null }> {
 
   static getDerivedStateFromError(error: Error) {
     return { error };
+  }
+
+  override componentDidUpdate(before: Props) {
+    if (this.state.error && before.at !== this.props.at) this.setState({ error: null });
   }
 
   override render() {
@@ -27,9 +33,9 @@ export class Boundary extends Component<Props, { error: Error | null }> {
 }
 
 /** A part whose code comes when it is needed. */
-export function Later({ children }: Props) {
+export function Later({ children, at = null }: Props) {
   return (
-    <Boundary>
+    <Boundary at={at}>
       <Suspense fallback={<Loader m="md" size="sm" aria-label="Loading" />}>{children}</Suspense>
     </Boundary>
   );
