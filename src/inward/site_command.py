@@ -28,7 +28,7 @@ def atlas(
     """A picture of every channel, as a folder of files that any web host can serve: the page of serve, for reading.
 
     What is there is not made again, so that a run which was stopped goes on. Look at it with `python -m http.server`
-    in the folder. A thousand channels take some 6 MB, and patches of pictures beside them 4 MB more.
+    in the folder. A thousand channels take some 8 MB, and patches of pictures beside them 6 MB more.
 
     Args:
         model: as for every command.
