@@ -46,9 +46,10 @@ LAYERS: dict[str, set[str]] = {
     "notebook": {"draw", "figures", "results"},
     "runs.folder": {"draw", "figures", "methods", "network", "results", "runs.record"},
     "runs.film": {"ascent", "draw", "runs.folder"},
+    "runs.steps": {"network", "row", "runs.film"},
     "atlas": {
         *("ascent", "columns", "draw", "methods", "network", "results", "studies"),
-        *("runs.film", "runs.folder", "runs.record"),
+        *("runs.film", "runs.folder", "runs.record", "runs.steps"),
     },
     "runs": {"methods", "network", "results", "runs.folder", "runs.record"},
     "terminal": set(),

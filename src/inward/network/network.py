@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from inward.errors import CallError, InwardWarning
 from inward.network.address import Address, class_index, nearest, parse
 from inward.network.answers import Output, check_output, probabilities
 from inward.network.devices import pick_device
+from inward.network.fingerprint import digest_of, state_of
 from inward.network.graph import NOTHING, Edit, Graph, Point
 from inward.network.half import halve
 from inward.network.hooks import HookGraph
@@ -350,13 +350,9 @@ class Network:
     def weights_hash(self) -> str:
         """The SHA-256 of the names, dtypes, shapes and values of all weights."""
         weights = sorted(self.weights().items())
-        state = tuple(_state(tensor) for _, tensor in weights)
+        state = tuple(state_of(tensor) for _, tensor in weights)
         if self._hashed is None or self._hashed[0] != state:
-            digest = hashlib.sha256()
-            for name, tensor in weights:
-                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-            self._hashed = (state, digest.hexdigest())
+            self._hashed = (state, digest_of(weights))
         return self._hashed[1]
 
     @property
@@ -371,12 +367,6 @@ class Network:
     def label(self, index: int) -> str:
         """The name of a class, or its number where the network has no labels."""
         return named_class(index, self.labels, self.classes)
-
-
-def _state(tensor: Tensor) -> tuple[int, int, float]:
-    """What changes when a weight does: hashing all of them at every call would take longer than a saliency map."""
-    version = -1 if tensor.is_inference() else tensor._version
-    return tensor.data_ptr(), version, float(tensor.detach().float().sum())
 
 
 def node_of(graph: Graph | HookGraph, parsed: Address) -> str:
