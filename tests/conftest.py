@@ -53,6 +53,27 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+@pytest.fixture(params=["wide", "narrow"])
+def page(request: pytest.FixtureRequest, chromium: Any, client: Any) -> Iterator[Any]:
+    """The page of the module's server, on a laptop and on a phone."""
+    yield from _page(chromium, client, request.param)
+
+
+@pytest.fixture
+def wide(chromium: Any, client: Any) -> Iterator[Any]:
+    """The page of the module's server, on a laptop."""
+    yield from _page(chromium, client, "wide")
+
+
+def _page(chromium: Any, client: Any, size: str) -> Iterator[Any]:
+    # Here, so that the check of shapes is in place before inward is imported.
+    from tests.browsing import SIZES, Page
+
+    found = Page(chromium, client, SIZES[size])
+    yield found
+    found.close()
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of weights and images that lies beside the repository (INWARD_DATA elsewhere)."""

@@ -33,20 +33,6 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         yield client
 
 
-@pytest.fixture(params=SIZES)
-def page(request: pytest.FixtureRequest, chromium: Any, client: Client) -> Iterator[Page]:
-    found = Page(chromium, client, SIZES[request.param])
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def wide(chromium: Any, client: Client) -> Iterator[Page]:
-    found = Page(chromium, client, SIZES["wide"])
-    yield found
-    found.close()
-
-
 def test_from_the_architecture_to_what_a_channel_looks_for(page: Page) -> None:
     shown = page.enter()
     # By its name, as a person would who knows it.

@@ -11,7 +11,7 @@ import pytest
 
 import inward
 from inward.draw import to_picture
-from tests.browsing import SIZES, Page, pixels
+from tests.browsing import Page, pixels
 from tests.serving import Client, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -28,13 +28,6 @@ def net(shared_data: Path) -> inward.Network:
 def client(net: inward.Network, tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Iterator[Client]:
     with serving([net], tmp_path_factory.mktemp("page")) as client:
         yield client
-
-
-@pytest.fixture(params=SIZES)
-def page(request: pytest.FixtureRequest, chromium: Any, client: Client) -> Iterator[Page]:
-    found = Page(chromium, client, SIZES[request.param])
-    yield found
-    found.close()
 
 
 def test_a_module_is_unfolded_and_a_channel_pictured(page: Page, net: inward.Network) -> None:

@@ -188,10 +188,10 @@ def ablation(server: Here, number: Number, image: ImageId, address: Point) -> JS
 def known(server: Here, number: Number, point: Point) -> JSONResponse:
     """The units of a point whose pictures are there, as visualize makes them: of each the result and the picture."""
     look = _look(server, number)
-    units = min(_MOST_UNITS, look.facts(point)["units"] or 0) if server.store.any(_PICTURES) else 0
+    units = min(_MOST_UNITS, look.facts(point)["units"] or 0) if server.store.has_any(_PICTURES) else 0
     row = next(row for row in TABLE if row.name == _PICTURES)
     ask = Ask(row, number, None, tuple(f"{point}/{unit}" for unit in range(units)), {}, {})
-    found = {address: (name, server.store.picture(name)) for address, name in server.work.known(ask).items()}
+    found = {address: (name, server.store.picture(name)) for address, name in server.work.keys(ask).items()}
     return JSONResponse({address: {"result": name, "picture": url} for address, (name, url) in found.items() if url})
 
 

@@ -68,12 +68,12 @@ class Store:
         """Whether a result is there whole."""
         return manifest_in(self._folder(name)) is not None
 
-    def any(self, method: str) -> bool:
+    def has_any(self, method: str) -> bool:
         """Whether there are results of a method."""
         return next((self.out / "results").glob(f"{method}-*"), None) is not None
 
     def picture(self, name: str) -> str | None:
-        """The address of the first picture of a result."""
+        """The address of the first picture of a result; None where there is none."""
         files = (manifest_in(self._folder(name)) or {"files": []})["files"]
         first = next((str(file) for file in files if _KINDS.get(Path(str(file)).suffix) == "picture"), None)
         return None if first is None else _file(name, first)["url"]

@@ -23,7 +23,6 @@ from inward.server.jobs import Ask, Progress
 from inward.server.library import Library
 from inward.server.store import Store
 from inward.server.studying import STUDY, Studies
-from inward.types import Images
 
 _VIDEO = "webp"
 """Every browser plays it, and no encoder has to be installed."""
@@ -59,19 +58,20 @@ class Work:
                 self.studies.make(ask.network, point, progress)
                 progress.found(point, "")
             return
-        keys, known = self.keys(ask), self.known(ask)
-        for address, name in known.items():
-            progress.found(address, name)
-        todo = [address for address in keys if address not in known]
+        keys = self.keys(ask)
+        todo = [address for address, name in keys.items() if not self.store.has(name)]
+        for address in [each for each in keys if each not in todo]:
+            progress.found(address, keys[address])
         if not todo:
             return
         with tempfile.TemporaryDirectory(prefix="inward-") as folder, warnings.catch_warnings():
             # What a result says of itself is in its notes.
             warnings.simplefilter("ignore")
             film = LateFilming(_VIDEO if ask.video else None, todo[0], Path(folder))
-            steps = self._steps(ask)
+            given = self._given(ask, todo)
+            steps = _steps(ask, self.nets[ask.network], given)
             with film.stack:
-                result = self._result(ask, todo, progress, [film, *([steps] if steps else [])])
+                result = self._result(ask, given, progress, [film, *([steps] if steps else [])])
                 for index, address in enumerate(todo):
                     one, extra = result[index], film.finish()
                     if ask.row.takes == "images":
@@ -81,26 +81,16 @@ class Work:
                     self.store.save(keys[address], one, extra)
                     progress.found(address, keys[address])
 
-    def _steps(self, ask: Ask) -> Steps | None:
-        """The answers by step of an attack on a network that has classes."""
-        net = self.nets[ask.network]
-        if not issubclass(ask.row.returns, Perturbation | Driven):
-            return None
-        image = self._image(ask)
-        try:
-            return Steps(net, image)
-        except CallError:
-            return None
+    def _given(self, ask: Ask, todo: list[str]) -> Any:
+        """What the method takes: addresses, or the picture as it is read for it."""
+        if ask.row.takes == "addresses":
+            return todo
+        net, file = self.nets[ask.network], self.library.get(ask.image or "").file
+        return read_for(ask.row, net, file) if ask.row.returns is Redrawn else read([file], net).to(net.device)
 
-    def _image(self, ask: Ask) -> Images:
-        net = self.nets[ask.network]
-        return read([self.library.get(ask.image or "").file], net).to(net.device)
-
-    def _result(
-        self, ask: Ask, todo: list[str], progress: Progress, observers: Sequence[Callable[[Pass], None]]
-    ) -> Result:
-        row, net = ask.row, self.nets[ask.network]
-        options, known = dict(ask.options), inspect.signature(row.function).parameters
+    def _result(self, ask: Ask, given: Any, progress: Progress, observers: Sequence[Callable[[Pass], None]]) -> Result:
+        row, options = ask.row, dict(ask.options)
+        known = inspect.signature(row.function).parameters
 
         def passed(now: Pass) -> None:
             progress(now.done, now.total)
@@ -111,16 +101,22 @@ class Work:
         options |= {"on_progress": progress} if "on_progress" in known else {}
         options |= {"seed": self.store.seed} if "seed" in known else {}
         progress(0, 1)
-        if row.takes == "addresses":
-            return row.function(net, todo, **options)
-        file = self.library.get(ask.image or "").file
-        images = read_for(row, net, file) if row.returns is Redrawn else self._image(ask)
-        return row.function(net, images, **options)
+        return row.function(self.nets[ask.network], given, **options)
 
     def _hashes(self, options: Mapping[str, Any]) -> dict[str, str]:
         """The SHA-256 of the pictures among options, by file."""
         words = {word for value in options.values() for word in ([value] if isinstance(value, str) else _listed(value))}
         return {str(p.file): self.library.sha256(p) for p in self.library.all() if str(p.file) in words}
+
+
+def _steps(ask: Ask, net: Network, images: Any) -> Steps | None:
+    """The answers by step of an attack, where the network gives a number a class."""
+    if not issubclass(ask.row.returns, Perturbation | Driven):
+        return None
+    try:
+        return Steps(net, images)
+    except CallError:
+        return None
 
 
 def _written(steps: Steps, result: Result, folder: Path) -> Path:

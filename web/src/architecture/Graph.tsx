@@ -1,7 +1,7 @@
-import { getViewportForBounds, ReactFlow, useReactFlow, useStore, type Node, type Viewport } from '@xyflow/react';
+import { ReactFlow, useStore, type Node } from '@xyflow/react';
 import { Loader } from '@mantine/core';
-import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState, type KeyboardEvent } from 'react';
-import type { Direction, Layout } from '../graph/form';
+import { useCallback, useEffect, useMemo, useRef, type KeyboardEvent } from 'react';
+import type { Direction } from '../graph/form';
 import { fold, unfold, type Unfolded } from '../graph/fold';
 import { lift } from '../graph/lift';
 import { shapeText } from '../graph/numbers';
@@ -13,22 +13,11 @@ import { Legend } from './Legend';
 import { NODE_TYPES, Toggle, type NodeData } from './nodes';
 import { Overview } from './Overview';
 import { useLayout } from './useLayout';
+import { coveredHeight, DOUBLE, useSight, ZOOMS } from './useSight';
 import classes from './graph.module.css';
 
 const FAR = 0.32;
-const ZOOMS = { min: 0.02, max: 2 };
 const LEAF_Z = 1000;
-/** The share of a phone's screen that is told of the selected node. */
-const SHEET = 0.52;
-const READABLE = 0.6;
-const MARGIN = 24;
-/** Milliseconds in which a second click follows. */
-const DOUBLE = 400;
-
-/** What the sheet of a phone hides of the graph, in pixels. */
-function coveredHeight(): number {
-  return window.matchMedia('(max-width: 720px)').matches ? SHEET * window.innerHeight : 0;
-}
 
 export interface GraphProps {
   tree: Tree;
@@ -47,25 +36,18 @@ export interface GraphProps {
 }
 
 export function Graph({ tree, unfolded, setUnfolded, direction, scale, measuring, selected, select, fitted, centered }: GraphProps) {
-  const flow = useReactFlow();
-  // Where the view goes next. What is too small there is taken away before, else all of it would be drawn for a moment.
-  const [next, setNext] = useState<Viewport | null>(null);
-  const far = useStore((state) => state.transform[2] < FAR) || (next !== null && next.zoom < FAR);
-  const width = useStore((state) => state.width);
-  const height = useStore((state) => state.height);
   const { laid, slow, failed } = useLayout(tree, unfolded, direction);
   const layout = laid?.layout ?? null;
-  const before = useRef<Layout | null>(null);
-  const anchor = useRef<string | null>(null);
-  const wanted = useRef({ fit: true, center: false });
-
+  const { next, anchor, bring } = useSight({ laid, unfolded, direction, selected, fitted, centered });
+  // What is too small there is taken away before the view goes there, else all of it would be drawn for a moment.
+  const far = useStore((state) => state.transform[2] < FAR) || (next !== null && next.zoom < FAR);
   const toggle = useCallback(
     (id: string) => {
       if (childrenOf(tree, id).length === 0) return;
       anchor.current = id;
       setUnfolded(unfolded.has(id) ? fold(tree, unfolded, id) : unfold(unfolded, id));
     },
-    [tree, unfolded, setUnfolded],
+    [tree, unfolded, setUnfolded, anchor],
   );
   const colorOf = useCallback((id: string) => scale.color(tree.nodes.get(id)!), [scale, tree]);
 
@@ -90,93 +72,6 @@ export function Graph({ tree, unfolded, setUnfolded, direction, scale, measuring
     const seen = far ? nodes.filter((node) => node.type === 'nest' || node.id === selected) : nodes;
     return seen.map((node) => (node.id === selected ? { ...node, selected: true } : node));
   }, [nodes, far, selected]);
-
-  const fit = useCallback(() => {
-    if (!layout || width === 0) return;
-    const bounds = { x: 0, y: 0, width: layout.width, height: layout.height };
-    const whole = getViewportForBounds(bounds, width, height, ZOOMS.min, 1.15, 0.05);
-    // A long row of nodes that nobody can read says less than its beginning.
-    const zoom = direction === 'right' ? Math.max(whole.zoom, READABLE) : whole.zoom;
-    setNext(zoom === whole.zoom ? whole : { x: MARGIN, y: (height - layout.height * zoom) / 2, zoom });
-  }, [layout, width, height, direction]);
-  useEffect(() => {
-    if (!next) return;
-    void flow.setViewport(next);
-    setNext(null);
-  }, [flow, next]);
-
-  const center = useCallback(
-    (id: string) => {
-      const box = layout?.boxes.find((each) => each.id === id);
-      if (!box) return false;
-      const zoom = Math.min(1.1, Math.max(0.8, flow.getZoom()));
-      const covered = coveredHeight();
-      const tall = box.height * zoom > height - covered;
-      const middle = tall ? box.y + (height - covered) / 2 / zoom - 30 : box.y + box.height / 2;
-      void flow.setCenter(box.x + box.width / 2, middle + covered / 2 / zoom, { zoom });
-      return true;
-    },
-    [flow, layout, height],
-  );
-
-  const bring = useCallback(
-    (id: string) => {
-      const box = layout?.boxes.find((each) => each.id === id);
-      const { x, y, zoom } = flow.getViewport();
-      if (!box) return;
-      const [left, top] = [box.x * zoom + x, box.y * zoom + y];
-      const below = top + Math.min(box.height, 60) * zoom > height - coveredHeight();
-      if (left < 0 || top < 0 || left + box.width * zoom > width || below) center(id);
-    },
-    [layout, width, height, flow, center],
-  );
-  const latest = useRef(bring);
-  latest.current = bring;
-  useEffect(() => {
-    if (!selected) return undefined;
-    // A link inside the page can lead to what is out of sight. A click can be the first of two, and must find the node
-    // where it was.
-    const timer = setTimeout(() => latest.current(selected), DOUBLE);
-    return () => clearTimeout(timer);
-  }, [selected]);
-
-  useEffect(() => {
-    if (fitted === 0) return;
-    if (laid?.unfolded === unfolded) fit();
-    else wanted.current.fit = true;
-    // Only a new wish to see everything is one, not another size of the pane.
-  }, [fitted]);
-  useEffect(() => {
-    if (centered > 0) wanted.current.center = true;
-  }, [centered]);
-
-  useLayoutEffect(() => {
-    if (!layout || width === 0) return;
-    const held = anchor.current ?? selected ?? before.current?.boxes[0]?.id;
-    const [from, to] = [before.current, layout].map((each) => each?.boxes.find((box) => box.id === held));
-    const turned = before.current !== layout;
-    before.current = layout;
-    anchor.current = null;
-    if (wanted.current.center && selected && center(selected)) {
-      wanted.current = { fit: false, center: false };
-    } else if (wanted.current.fit) {
-      wanted.current.fit = false;
-      fit();
-    } else if (turned && from && to) {
-      const { x, y, zoom } = flow.getViewport();
-      // What is unfolded grows to both sides, downwards from its top.
-      const aside = from.x + from.width / 2 - (to.x + to.width / 2);
-      const moved = { x: x + aside * zoom, y: y + (from.y - to.y) * zoom, zoom };
-      const [left, top] = [moved.x + to.x * zoom, moved.y + to.y * zoom];
-      const seen = top > -10 && top < height && left + to.width * zoom > 10 && left < width;
-      if (seen) void flow.setViewport(moved);
-      else center(to.id);
-    }
-  }, [layout, width, height, selected, centered, center, fit, flow]);
-
-  useEffect(() => {
-    wanted.current.fit = true;
-  }, [direction]);
 
   const edges = useMemo(() => (laid ? lift(laid.tree, laid.unfolded) : []), [laid]);
   const keyed = (event: KeyboardEvent) => {

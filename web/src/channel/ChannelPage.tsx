@@ -45,18 +45,16 @@ export function ChannelPage({ point, unit, units }: { point: string; unit: numbe
 function Channel({ net, point, unit }: { net: number; point: string; unit: number }) {
   const { data } = useArchitecture(net);
   const { data: known, isPending } = useKnown(net, point);
-  const all = useMade(net);
+  const made = useMade(net).get(addressOf(point, unit));
   const painted = usePainted();
   if (!data) return <p className="quiet">Reading the network</p>;
   const node = data.nodes.find((each) => each.id === point);
   const address = addressOf(point, unit);
-  const held = all.get(address);
-  const made = held === undefined ? undefined : { result: held };
   if (!node?.units || unit >= node.units) return <p className="quiet">This network has no channel {address}.</p>;
   if (isReading) return <ReadingChannel net={net} point={point} unit={unit} />;
   return (
     <>
-      <Computed title="What it looks for" net={net} method="feature-visualization" address={address} known={known?.[address] ?? made} auto={!isPending} large />
+      <Computed title="What it looks for" net={net} method="feature-visualization" address={address} known={known?.[address] ?? (made === undefined ? undefined : { result: made })} auto={!isPending} large />
       {painted && <Further net={net} point={point} address={address} />}
     </>
   );
