@@ -17,6 +17,7 @@ from inward.columns.penalties import L6, TotalVariation
 from inward.columns.texture import Gram, SlicedWasserstein, along, gram, on_grid, orthogonal
 from inward.network import Network
 from inward.network.circular import circular
+from inward.network.trace import Trace
 from same import images, seeded
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -56,6 +57,29 @@ def test_the_loss_is_that_of_the_paper() -> None:
     expected = (sums[0] - sums[1]).square().sum((1, 2)) / (4 * units**2 * places**2)
     found = Gram("second", gram(given_features))(net.trace(x, ["second"]))
     torch.testing.assert_close(-found.double(), expected, rtol=1e-4, atol=1e-12)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_loss_has_its_slope_and_curvature(layout: torch.memory_format, masked: bool) -> None:
+    """Finite differences in float64, of matrices that are not symmetric too."""
+    net, x = network(conv_net(), (5, 4)).to(dtype=torch.float64), images(2, 3, 5, 4).double()
+    features = net.trace(x, ["second"])["second"].detach().contiguous(memory_format=layout).requires_grad_(True)
+    units = features.shape[1]
+    matrices = torch.rand(2, units, units, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    mask = images(1, *features.shape[2:]) if masked else None
+
+    def loss(values: Tensor) -> Tensor:
+        return Gram("second", matrices, mask)(Trace(net, x, {"second": values}))
+
+    assert torch.autograd.gradcheck(loss, features)
+    assert torch.autograd.gradgradcheck(loss, features)
+    expected = (gram(features, mask) - matrices).square().sum((1, 2)) / (4 * units**2)
+    torch.testing.assert_close(-loss(features), expected)
+    slopes = [torch.autograd.grad(values.sum(), features)[0] for values in (loss(features), -expected)]
+    torch.testing.assert_close(slopes[0], slopes[1])
+    # In the order of the features in memory, which costs no copy.
+    assert slopes[0].is_contiguous(memory_format=layout)
 
 
 @settings(max_examples=20, deadline=None)

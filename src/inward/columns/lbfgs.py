@@ -75,8 +75,9 @@ class _LBFGS(Own):
         self._done += 1
 
     def _move(self, parameter: Tensor, gradient: Tensor) -> None:
+        # What there is one number an image of lies on the CPU, as the losses do: there it is decided by.
         state, now, slope = self.state[parameter], parameter.flatten(1), gradient.flatten(1)
-        loss = self._loss.to(now.device, torch.float64)
+        loss = self._loss.double().cpu()
         if not state:
             state |= {"x": now.clone(), "g": slope.clone(), "f": loss, "refused": torch.zeros_like(loss)}
             state["gamma"] = torch.zeros_like(loss)
@@ -87,17 +88,17 @@ class _LBFGS(Own):
             self._remember(state, now, slope, accepted)
             self._take(state, now, slope, loss, accepted)
         self._aim(state, accepted, loss)
-        moved = state["x"] + state["t"].to(now)[:, None] * state["d"]
+        moved = torch.addcmul(state["x"], state["d"], _column(state["t"], now))
         parameter.copy_(moved.view_as(parameter))
 
     def _remember(self, state: dict[str, Any], now: Tensor, slope: Tensor, accepted: Tensor) -> None:
-        """The changes since the last point; of a refused trial, that there is none."""
+        """The changes since the last point, their product 1; of a refused trial, that there is none."""
         s, y, slot = now - state["x"], slope - state["g"], self._done % self._memory
-        product = _dot(s, y)
-        curved = accepted & (product > _CURVED * (_dot(s, s) * _dot(y, y)).sqrt())
-        state[f"s{slot}"], state[f"y{slot}"] = s, y
-        state[f"rho{slot}"] = torch.where(curved, 1 / torch.where(curved, product, 1), 0)
-        state["gamma"] = torch.where(curved, product / torch.where(curved, _dot(y, self._guess(y)), 1), state["gamma"])
+        product, moved, bent, guessed = _told(_dot(s, y), _dot(s, s), _dot(y, y), _dot(y, self._guess(y)))
+        curved = accepted & (product > _CURVED * (moved * bent).sqrt())
+        scale = _column(torch.where(curved, torch.where(curved, product, 1).rsqrt(), 0), now)
+        state[f"s{slot}"], state[f"y{slot}"] = s.mul_(scale)[:, None], y.mul_(scale)[:, None]
+        state["gamma"] = torch.where(curved, product / torch.where(curved, guessed, 1), state["gamma"])
 
     def _take(self, state: dict[str, Any], now: Tensor, slope: Tensor, loss: Tensor, accepted: Tensor) -> None:
         """Goes to where the loss is low enough; elsewhere shortens the step."""
@@ -106,43 +107,53 @@ class _LBFGS(Own):
         shorter = torch.where(shorter.isfinite(), shorter, 0).clamp(0.1 * t, 0.5 * t)
         state["t"] = torch.where(accepted, 1.0, shorter)
         state["refused"] = torch.where(accepted, 0, state["refused"] + 1)
-        column = accepted[:, None]
-        state["x"], state["g"] = torch.where(column, now, state["x"]), torch.where(column, slope, state["g"])
+        state["x"], state["g"] = (
+            _of_some(accepted, now.clone(), state["x"]),
+            _of_some(accepted, slope.clone(), state["g"]),
+        )
         state["f"] = torch.where(accepted, loss, state["f"])
 
     def _aim(self, state: dict[str, Any], accepted: Tensor, loss: Tensor) -> None:
         """Directions of those that moved on, or have been refused too often."""
         lost = state["refused"] == _PATIENCE
         if lost.any():
-            for slot in range(self._memory):
-                if f"rho{slot}" in state:
-                    state[f"rho{slot}"] = torch.where(lost, 0, state[f"rho{slot}"])
-            state["gamma"] = torch.where(lost, 0, state["gamma"])
+            self._forget(state, lost)
         fresh = accepted | lost
+        if not fresh.any():
+            return
         free = self._free(state)
         found = self._direction(state, free)
-        rising = _dot(found, free) >= 0
+        (falls,) = _told(_dot(found, free))
+        rising = falls >= 0
         if rising.any():
-            found = torch.where(rising[:, None], torch.where(free == 0, 0, -self._guess(free)), found)
-        column = fresh[:, None]
-        state["d"] = torch.where(column, found, state["d"]) if "d" in state else found
+            found = _of_some(rising, torch.where(free == 0, 0, -self._guess(free)), found)
+            (falls,) = _told(_dot(found, free))
+        state["d"] = _of_some(fresh, found, state["d"]) if "d" in state else found
         # Without curvature the length of a gradient means nothing.
-        plain = (state["gamma"] == 0) | rising
+        plain = fresh & ((state["gamma"] == 0) | rising)
         state["t"] = torch.where(fresh, 1.0, state.get("t", torch.ones_like(loss)))
-        if (fresh & plain).any():
-            size = state["d"].double().square().mean(1).sqrt()
+        if plain.any():
+            (size,) = _told(_dot(state["d"], state["d"]))
+            size = (size / state["d"].shape[1]).sqrt()
             first = torch.where(size > 0, self._lr / torch.where(size > 0, size, 1), 0)
             first = torch.where(lost, first * 0.5**_PATIENCE, first)
-            state["t"] = torch.where(fresh & plain, first, state["t"])
-        state["slope"] = torch.where(fresh, _dot(state["d"], free), state.get("slope", loss))
+            state["t"] = torch.where(plain, first, state["t"])
+        state["slope"] = torch.where(fresh, falls, state.get("slope", loss))
+
+    def _forget(self, state: dict[str, Any], lost: Tensor) -> None:
+        """The memory of these."""
+        for name in [f"{kind}{slot}" for kind in "sy" for slot in range(self._memory)]:
+            if name in state:
+                state[name][lost.to(state[name].device)] = 0
+        state["gamma"] = torch.where(lost, 0, state["gamma"])
 
     def _free(self, state: dict[str, Any]) -> Tensor:
         """The gradient, without what only presses against a bound."""
+        x, slope = state["x"], state["g"]
         if self._bounds is None:
-            return state["g"]
+            return slope
         low, high = self._bounds
-        held = ((state["x"] <= low) & (state["g"] > 0)) | ((state["x"] >= high) & (state["g"] < 0))
-        return torch.where(held, 0, state["g"])
+        return torch.where(torch.where(slope > 0, x <= low, x >= high), 0, slope)
 
     def _guess(self, values: Tensor) -> Tensor:
         """The first guess of the inverse Hessian times these, but for a factor."""
@@ -158,18 +169,34 @@ class _LBFGS(Own):
         """Minus the inverse Hessian, as far as the memory knows it, times the gradient: the two loops."""
         # The slot of this pass is the newest.
         slots = [(self._done - i) % self._memory for i in range(min(self._done, self._memory))]
-        q, shares = free.clone(), {}
-        for slot in slots:
-            shares[slot] = state[f"rho{slot}"] * _dot(state[f"s{slot}"], q)
-            q.addcmul_(state[f"y{slot}"], shares[slot].to(q)[:, None], value=-1)
-        q = self._guess(q) * torch.where(state["gamma"] > 0, state["gamma"], 1).to(q)[:, None]
-        for slot in reversed(slots):
-            back = state[f"rho{slot}"] * _dot(state[f"y{slot}"], q)
-            q.addcmul_(state[f"s{slot}"], (shares[slot] - back).to(q)[:, None])
+        pairs = [(state[f"s{slot}"], state[f"y{slot}"]) for slot in slots]
+        q, shares = free[:, None].clone(), []
+        for s, y in pairs:
+            shares.append(torch.bmm(q, s.mT))
+            q.addcmul_(y, shares[-1], value=-1)
+        factor = _column(torch.where(state["gamma"] > 0, state["gamma"], 1), q)
+        q = (self._guess(q[:, 0]) * factor)[:, None]
+        for (s, y), share in zip(reversed(pairs), reversed(shares), strict=True):
+            q.addcmul_(s, share - torch.bmm(q, y.mT))
         # What is held stays.
-        return torch.where(free == 0, 0, -q)
+        return torch.where(free == 0, 0, q[:, 0].neg_())
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """(N,), float64."""
-    return torch.bmm(a[:, None], b[:, :, None])[:, 0, 0].double()
+    """Of (N, D) twice, (N,)."""
+    return torch.bmm(a[:, None], b[:, :, None])[:, 0, 0]
+
+
+def _told(*values: Tensor) -> list[Tensor]:
+    """On the CPU, float64; fetched at once."""
+    return list(torch.stack(values).cpu().double())
+
+
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    """(N, 1), beside values of images."""
+    return values.to(like)[:, None]
+
+
+def _of_some(which: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """The new values of these images, the old ones of the others."""
+    return new if which.all() else torch.where(which.to(new.device)[:, None], new, old)

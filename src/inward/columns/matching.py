@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class _OfValues(OfPoint):
         return self if len(self.values) == 1 else replace(self, values=self.values[torch.as_tensor(images)])
 
     def differences(self, trace: Trace) -> Tensor:
-        """Of every image, (N, D), flattened."""
+        """Of every image, (N, ...), in the order of the network's values in memory."""
         axes = trace.layout(self.point).axes
         if "n" not in axes:
             raise CallError(f"which axis of '{self.point}' is the batch is not known; choose a point beside it")
@@ -40,7 +41,7 @@ class _OfValues(OfPoint):
         if self.values.shape[1:] != value.shape[1:] or len(self.values) not in (1, len(value)):
             shapes = f"{tuple(self.values.shape)} for {tuple(value.shape)}"
             raise CallError(f"the values to match at '{self.point}' have the shape {shapes}")
-        return (value - self.values.to(value)).flatten(1)
+        return value - self.values.to(value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,8 @@ class Match(_OfValues):
     """
 
     def __call__(self, trace: Trace) -> Scores:
-        return -self.differences(trace).square().mean(1)
+        differences = self.differences(trace)
+        return -_squares(differences) / differences[0].numel()
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +64,18 @@ class Alike(_OfValues):
     representations by inverting them", 2015.
     """
 
+    @cached_property
+    def energy(self) -> Tensor:
+        """Of the given activations, (1 or N,)."""
+        found = _squares(wide(self.values))
+        return found.clamp_min(torch.finfo(found.dtype).tiny)
+
     def __call__(self, trace: Trace) -> Scores:
         differences = self.differences(trace)
-        energy = self.values.to(differences).square().flatten(1).sum(1)
-        return -differences.square().sum(1) / energy.clamp_min(torch.finfo(energy.dtype).tiny)
+        return -_squares(differences) / self.energy.to(differences)
+
+
+def _squares(values: Tensor) -> Scores:
+    """The sum of the squares of each image, (N,)."""
+    squares, axes = values.square(), list(range(1, values.ndim))
+    return squares.sum(axes) if axes else squares

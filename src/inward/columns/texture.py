@@ -19,29 +19,40 @@ from inward.types import Scores, Size
 
 def gram(features: Float[Tensor, "n k ..."], mask: Float[Tensor, "m h w"] | None = None) -> Float[Tensor, "n k k"]:
     """``G_ij = mean over positions of f_i f_j``, of (N, K, ...); with a mask (N or 1, H, W) the weighted mean."""
+    flat, share = _weighed(features, mask)
+    return share * (flat @ flat.mT)
+
+
+def _weighed(features: Float[Tensor, "n k ..."], mask: Tensor | None) -> tuple[Float[Tensor, "n k m"], float]:
+    """The features F and a number c, so that their Gram matrix is ``c F F^T``."""
     flat = wide(features).flatten(2)
     if mask is None:
-        return _Squared.apply(flat) / flat.shape[2]
+        return flat, 1 / flat.shape[2]
     weights = mask.to(flat).flatten(1)[:, None]
     total = weights.sum(2, keepdim=True)
-    return _Squared.apply(flat * weights.sqrt()) / torch.where(total > 0, total, 1)
+    return flat * (weights / torch.where(total > 0, total, 1)).sqrt(), 1.0
 
 
-class _Squared(torch.autograd.Function):
-    """``F F^T`` of (N, K, M), whose gradient is one product, in F's order in memory; PyTorch takes two, in another."""
-
-    @staticmethod
-    def forward(ctx: Any, flat: Tensor) -> Tensor:
-        ctx.save_for_backward(flat)
-        return flat @ flat.transpose(1, 2)
+class _Apart(torch.autograd.Function):
+    """``||c F F^T - A||^2`` of (N, K, M), (N,): one product of matrices in each direction, the gradient in F's order in
+    memory; PyTorch takes three, in another, and goes ten times over each matrix."""
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (flat,), (grad,) = ctx.saved_tensors, grads
-        both = grad + grad.transpose(1, 2)
-        if flat.stride(1) == 1:
-            return (flat.transpose(1, 2) @ both).transpose(1, 2)
-        return both @ flat
+    def forward(ctx: Any, flat: Tensor, matrices: Tensor, share: float) -> Tensor:
+        apart = torch.baddbmm(matrices, flat, flat.mT, beta=-1, alpha=share)
+        ctx.save_for_backward(flat, matrices, apart)
+        ctx.share = share
+        return torch.linalg.vector_norm(apart, dim=(1, 2)).square()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        flat, matrices, apart = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # What was kept knows nothing of F.
+            apart = torch.baddbmm(matrices, flat, flat.mT, beta=-1, alpha=ctx.share)
+        both = (apart + apart.mT) * (2 * ctx.share * grads[0])[:, None, None]
+        found = (flat.mT @ both).mT if flat.stride(1) == 1 else both @ flat
+        return found, None, None
 
 
 def on_grid(mask: Float[Tensor, "m h w"], grid: Size) -> Float[Tensor, "m y x"]:
@@ -97,8 +108,9 @@ class Gram(OfGrid):
         if features.shape[1] != self.matrices.shape[1] or len(self.matrices) not in (1, len(features)):
             shapes = f"{tuple(self.matrices.shape)} for {features.shape[1]} units of {len(features)} images"
             raise CallError(f"the matrices to match at '{self.point}' have the shape {shapes}")
-        differences = gram(features, self.mask) - self.matrices.to(features.device)
-        return -differences.square().flatten(1).sum(1) / (4 * features.shape[1] ** 2)
+        flat, share = _weighed(features, self.mask)
+        found: Tensor = _Apart.apply(flat, self.matrices.to(flat), share)
+        return -found / (4 * features.shape[1] ** 2)
 
 
 @dataclass(frozen=True, eq=False)

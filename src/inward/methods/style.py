@@ -330,7 +330,7 @@ class _Job:
 
 def _by_point(balance: Balanced, styles: int) -> dict[str, Tensor]:
     """What the losses were multiplied by, (N, 1), by point, and by the number of the style where there are several."""
-    pairs = zip(balance.found, balance.weights(), strict=True)
+    pairs = zip(balance.found, balance.weights, strict=True)
     return {
         term.point if styles == 1 else f"{term.point}, style {term.sample + 1}": own[:, None] for term, own in pairs
     }

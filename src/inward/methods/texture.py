@@ -125,7 +125,7 @@ def texture(
         made.append(found.images)
         history.append(found.scores)
         left.append(job.left(points, found.images, scale))
-        weights.append(scale.last.weights())
+        weights.append(scale.last.weights)
         remarks = tuple((*a, *b) for a, b in zip(remarks, found.remarks, strict=True))
     pictures = torch.stack(made, 1).cpu()
     told: dict[str, Any] = {"at": told_points(list(asked.values())[-1]), "through": through}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import torch
@@ -139,6 +140,7 @@ class Balanced(Objective):
         own = tuple(replace(t, objective=t.objective.select(images)) for t in self.found)
         return Balanced(own, self.starts[:, torch.as_tensor(images)])
 
+    @cached_property
     def weights(self) -> Tensor:
         """What each loss is multiplied by, (terms, N); they add up to 1 at the start."""
         given = torch.tensor([term.weight for term in self.found], dtype=torch.float64)[:, None]
@@ -149,7 +151,7 @@ class Balanced(Objective):
 
     def __call__(self, trace: Trace) -> Scores:
         losses = torch.stack([term.objective(trace) for term in self.found])
-        return (self.weights().to(losses) * losses).sum(0)
+        return (self.weights.to(losses) * losses).sum(0)
 
 
 @dataclass(eq=False)
@@ -177,7 +179,7 @@ class Scale:
     def left(self, trace: Trace) -> Tensor:
         """What is left of the losses of the last size, as a share of what there was at the start: (N,), float64."""
         losses = torch.stack([-term.objective(trace) for term in self.last.found]).double().cpu()
-        return (self.last.weights() * losses).sum(0)
+        return (self.last.weights * losses).sum(0)
 
     @property
     def last(self) -> Balanced:
