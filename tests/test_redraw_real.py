@@ -11,7 +11,7 @@ from inward import Network, load, style
 from inward.columns.texture import gram
 from tests.trained import data_folder
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_data")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.usefixtures("shared_data")]
 PAIRS = (("astronaut", "immunohistochemistry"), ("chelsea", "brick"), ("coffee", "hubble_deep_field"))
 STYLE_AT = ("relu", "lrn2", "mixed3b", "mixed4e")
 PASSES = 100

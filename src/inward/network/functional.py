@@ -1,7 +1,8 @@
 """The functional form of an exported program: nothing is written in place, and gradients are as in the module.
 
-``run_decompositions`` traces the whole program again, which takes two thirds of the time of an export; a program of
-operations that it leaves as they are is in this form already.
+``run_decompositions`` traces the whole program again, which takes two thirds of the time of an export. A program of
+operations that it leaves as they are is in this form already, and of others it is known what it makes of them
+(:mod:`inward.network.plain`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from inward.network import opaque
 from inward.network.modes import quiet
+from inward.network.plain import rewrites
 
 # A test compares each of them before and after.
 UNCHANGED = frozenset(
@@ -31,23 +33,20 @@ UNCHANGED = frozenset(
         *("transpose.int", "unsqueeze.default", "squeeze.dim", "slice.Tensor", "select.int", "pad.default"),
         *("layer_norm.default", "group_norm.default", "scaled_dot_product_attention.default"),
         *("upsample_nearest2d.vec", "upsample_bilinear2d.vec", "clone.default", "expand.default"),
-        *("roll.default", "flip.default"),
+        *("roll.default", "flip.default", "hardsigmoid.default", "avg_pool3d.default", "view.default", "sym_size.int"),
     )
 )
 
 
 def functional(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """The program in functional form; a new one, or the same where it is in this form but for what is not used."""
-    if not is_functional(program):
+    """The program in functional form; a new one, or the same where all of its operations can be exchanged in place."""
+    found = rewrites(program, UNCHANGED)
+    if found is None:
         return decomposed(program)
+    for rewrite in found:
+        rewrite()
     program.graph.eliminate_dead_code()
     return program
-
-
-def is_functional(program: torch.export.ExportedProgram) -> bool:
-    """Whether all of its operations are among those that the functional form leaves as they are."""
-    called = [node for node in program.graph.nodes if node.op not in ("placeholder", "output")]
-    return all(node.op == "call_function" and str(node.target) in UNCHANGED for node in called)
 
 
 def decomposed(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
