@@ -172,7 +172,7 @@ def test_a_file_that_is_no_picture_is_told(wide: Page, tmp_path: Path) -> None:
 def test_a_job_is_found_again_after_loading_the_page_anew_and_cancelled(wide: Page) -> None:
     shown = wide.enter()
     # Of a method that no grid of channels asks for, so that there is one to cancel.
-    long = wide.client.submit("class-visualization", addresses=["class:7"], options={"steps": 20_000})
+    long = wide.client.submit("class-visualization", addresses=["class:7"], options={"steps": 5000})
     wide.client.until(long["id"], "running")
     shown.reload()
     shown.get_by_role("application", name="Architecture").wait_for()

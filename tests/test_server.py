@@ -130,12 +130,16 @@ def test_the_time_of_every_node(client: Client) -> None:
     assert client.get("networks/1/times") == told
 
 
-def test_the_lines_that_reproduce_a_result_do(client: Client, net: inward.Network, out: Path, tmp_path: Path) -> None:
+def test_the_lines_that_reproduce_a_result_do(
+    client: Client, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = {"target": "class:church", "samples": 3, "noise": 0.2}
     result = client.get(f"results/{client.done('smoothgrad', image='cat', options=options)['results']['']}")
-    lines = result["python"].replace('.save("result")', f".save({str(tmp_path / 'result')!r})")
-    exec(lines, {})
-    mine, theirs = (load_file(f / "arrays.safetensors") for f in (out / "results" / result["id"], tmp_path / "result"))
+    monkeypatch.chdir(tmp_path)
+    exec(result["python"], {})
+    mine, theirs = (
+        load_file(f / "arrays.safetensors") for f in (out / "results" / result["id"], Path("smoothgrad-cat"))
+    )
     assert torch.equal(mine["values"], theirs["values"])
     from inward.cli import main
 
@@ -224,6 +228,9 @@ def test_forms_follow_from_the_table(client: Client) -> None:
     [
         ({"method": "saliency", "image": "cat", "options": {"targt": "x"}}, "there is no such option", "targt"),
         ({"method": "pgd", "image": "cat", "options": {"steps": "4"}}, "valid integer", "steps"),
+        ({"method": "pgd", "image": "cat", "options": {"steps": -7}}, "greater than or equal to 0", "steps"),
+        ({"method": "pgd", "image": "cat", "options": {"eps": -0.1}}, "greater than or equal to 0", "eps"),
+        ({"method": "dream", "image": "cat", "options": {"octaves": 1000}}, "less than or equal to 32", "octaves"),
         ({"method": "pgd", "image": "cat", "options": {"norm": "l3"}}, "'linf', 'l2' or 'l1'", "norm"),
         (
             {"method": "invert", "image": "cat", "options": {"start": "/etc/passwd"}},

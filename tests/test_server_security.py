@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -13,12 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import inward
 from inward.cli import main
 from inward.serve_command import hosts_of, link
+from inward.server import connections
+from inward.server.connections import WAITING
 from tests.serving import TOKEN, Client, serving
 
 _ALL = "0.0.0.0"  # noqa: S104 - what has to be refused
@@ -43,7 +48,8 @@ def test_the_link_gives_the_token_to_the_browser_and_not_to_the_address_bar(clie
     cookie = entered.headers["set-cookie"]
     assert cookie.startswith(f"inward-{client.port}=")
     assert "HttpOnly" in cookie
-    assert "samesite=strict" in cookie.lower()
+    # Strict would not be sent to where a link on another page leads.
+    assert "samesite=lax" in cookie.lower()
     assert client.ask("GET", "/?token=another", headers={"Cookie": None}).status == 401
 
 
@@ -60,7 +66,8 @@ def test_other_names_and_other_sites_are_refused(client: Client) -> None:
         assert client.ask("GET", "/api/session", headers={"Host": host}).status == 421, host
     assert client.ask("GET", "/api/session", headers={"Host": f"localhost:{client.port}"}).status == 200
     own = f"http://127.0.0.1:{client.port}"
-    for origin in ("http://evil.example", f"http://localhost:{client.port}", "null", f"{own}.evil.example"):
+    others = ("http://evil.example", f"http://localhost:{client.port}", "null", f"{own}.evil.example")
+    for origin in (*others, "http://[", "", own.replace("http:", "https:")):
         for method, path in (("GET", "/api/session"), ("POST", "/api/jobs"), ("GET", "/?token=" + TOKEN)):
             assert client.ask(method, path, headers={"Origin": origin}).status in (401, 403), origin
     assert client.ask("GET", "/api/session", headers={"Origin": own}).status == 200
@@ -102,6 +109,36 @@ def test_too_much_is_refused_and_what_is_no_picture(client: Client) -> None:
     # Few bytes, many pixels.
     bomb = client.ask("POST", "/api/images", png(9000, 9000))
     assert (bomb.status, bomb.json["error"]) == (413, "this picture has 81 megapixels, over the 50 that are taken")
+
+
+def test_pictures_as_cameras_write_them(client: Client) -> None:
+    """JPEGs with a second picture inside; 16-bit gray, as PNG and as PGM; their thumbnails are as bright."""
+    held = io.BytesIO()
+    first = Image.new("RGB", (40, 30), (200, 100, 50))
+    first.save(held, "MPO", save_all=True, append_images=[first])
+    deep = np.full((20, 30), 60000, dtype=np.uint16)
+    gray = io.BytesIO()
+    Image.fromarray(deep).save(gray, "PNG")
+    pgm = b"P5\n30 20\n65535\n" + deep.astype(">u2").tobytes()
+    for data, color in ((held.getvalue(), (200, 100, 50)), (gray.getvalue(), 60000 / 257), (pgm, 60000 / 257)):
+        given = client.ask("POST", "/api/images", data)
+        assert given.status == 201, given.body
+        shown = client.ask("GET", f"/api/images/{given.json['id']}/picture.png")
+        assert shown.status == 200, shown.body
+        mean = np.asarray(Image.open(io.BytesIO(shown.body)).convert("RGB"), dtype=float).mean((0, 1))
+        np.testing.assert_allclose(mean, np.broadcast_to(color, 3), atol=3)
+
+
+def test_a_thread_of_pixels_is_not_enlarged(client: Client) -> None:
+    """One pixel wide and 60,000 tall, it would be 224 wide and 13 million tall."""
+    given = client.ask("POST", "/api/images", png(1, 60_000))
+    began = time.monotonic()
+    assert client.ask("GET", f"/api/images/{given.json['id']}/picture.png?network=0").status == 200
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert len(client.get(f"networks/0/answers?image={given.json['id']}")["top"]) > 0
+    # Kilobytes.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+    assert time.monotonic() - began < 20
 
 
 def test_no_path_reaches_the_disk(client: Client) -> None:
@@ -147,15 +184,46 @@ def test_a_browser_that_dies_or_dawdles_in_the_middle_of_an_upload_holds_nothing
     assert client.get("images") == before
 
 
-def test_many_idle_connections_hold_nothing(client: Client) -> None:
-    idle = [connected(client) for _ in range(60)]
+@pytest.mark.parametrize("sent", [b"", b"GET /api/session HTTP/1.1\r\nHost: "])
+def test_many_idle_connections_hold_nothing(client: Client, sent: bytes) -> None:
+    """More than wait at once: the oldest makes room, and whoever asks is answered."""
+    idle = [connected(client) for _ in range(WAITING + 100)]
     try:
         for each in idle:
-            each.sendall(b"GET /api/session HTTP/1.1\r\nHost: ")
+            with contextlib.suppress(OSError):
+                each.sendall(sent)
         assert client.get("session")["networks"]
+        idle[0].settimeout(5)
+        with contextlib.suppress(ConnectionError):
+            assert idle[0].recv(1) == b""
     finally:
         for each in idle:
             each.close()
+    assert client.get("session")["networks"]
+
+
+def test_a_request_that_does_not_come_is_closed(monkeypatch: pytest.MonkeyPatch, client: Client) -> None:
+    monkeypatch.setattr(connections, "HEAD", 0.5)
+    for sent in (b"", b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: "):
+        with connected(client) as slow:
+            slow.sendall(sent)
+            slow.settimeout(10)
+            with contextlib.suppress(ConnectionError):
+                assert slow.recv(1) == b""
+
+
+def test_a_long_answer_outlives_what_a_request_may_take(monkeypatch: pytest.MonkeyPatch, client: Client) -> None:
+    """A stream of events is no connection that is waited for."""
+    monkeypatch.setattr(connections, "HEAD", 0.3)
+    with connected(client) as open_stream:
+        cookie = f'Cookie: inward-{client.port}="{TOKEN}"'
+        asked = f"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n{cookie}\r\n\r\n"
+        open_stream.sendall(asked.encode())
+        assert b" 200 " in open_stream.recv(4096)
+        time.sleep(1)
+        client.done("saliency", image="cat", options={"target": "class:3"})
+        open_stream.settimeout(10)
+        assert b"saliency" in open_stream.recv(1 << 16)
 
 
 def test_what_is_no_http_is_refused(client: Client) -> None:

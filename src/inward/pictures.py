@@ -132,8 +132,21 @@ def _as_tensor(picture: Image.Image, channels: int) -> Tensor:
     return torch.from_numpy(scaled.transpose(2, 0, 1).copy()).clamp(0, 1)
 
 
+# Longer pictures are cut in their middle: a thread of pixels would be enlarged to gigabytes.
+_LONGEST = 32
+
+
+def _without_ends(picture: Image.Image) -> Image.Image:
+    wide, tall = (min(side, _LONGEST * other) for side, other in (picture.size, picture.size[::-1]))
+    if (wide, tall) == picture.size:
+        return picture
+    left, top = (picture.width - wide) // 2, (picture.height - tall) // 2
+    return picture.crop((left, top, left + wide, top + tall))
+
+
 def _fit(picture: Image.Image, size: Size) -> Image.Image:
     height, width = size
+    picture = _without_ends(picture)
     spare = min(picture.height / height, picture.width / width)
     wanted = min(max(spare, 1.0), 1 / CROP)
     if abs(wanted - spare) > 1e-9:

@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { kindOf } from '../src/graph/kinds';
+import { ticksOf } from '../src/graph/ticks';
+import { found as foundNames } from '../src/methods/fields';
 import { compact, milliseconds, percent, shapeText, short } from '../src/graph/numbers';
 import { cividis, scaleOf } from '../src/graph/scale';
 import { search } from '../src/graph/search';
-import { format, parse, START } from '../src/route/route';
+import { format, NO_UNIT, parse, START } from '../src/route/route';
 import { node } from './networks';
 
 describe('search', () => {
@@ -30,7 +32,7 @@ describe('routes', () => {
   it('read what people write', () => {
     expect(parse('')).toEqual(START);
     expect(parse('#/0/a%2Fb/5')).toMatchObject({ point: 'a/b', unit: 5 });
-    expect(parse('#/x/conv/y')).toMatchObject({ net: 0, point: 'conv', unit: null });
+    expect(parse('#/x/conv/y')).toMatchObject({ net: 0, point: 'conv', unit: NO_UNIT });
     expect(parse('#/0/100%/1').point).toBe('100%');
   });
 });
@@ -60,5 +62,35 @@ describe('colors', () => {
     const timed = scaleOf('time', [node('a'), node('b')], { a: 0.001, z: 9 });
     expect([timed.low, timed.high, timed.color(node('b'))]).toEqual([0.001, 0.001, 'transparent']);
     expect(scaleOf('time', [node('a')]).high).toBe(0);
+  });
+});
+
+describe('names of classes', () => {
+  const names = new Map([['class:0', 'oystercatcher'], ['class:1', 'Egyptian cat'], ['class:2', 'cat'], ['class:3', 'catamaran'], ['class:11', 'dog']]);
+  it('begin with the one that is called so', () => {
+    expect(foundNames(names, 'Cat', 9)).toEqual(['class:2', 'class:3', 'class:1', 'class:0']);
+    expect(foundNames(names, '11', 9)).toEqual(['class:11']);
+  });
+  it('are not found by the word class', () => {
+    expect(foundNames(names, 'as', 9)).toEqual([]);
+    expect(foundNames(names, '', 2)).toEqual(['class:0', 'class:1']);
+  });
+});
+
+describe('ticks', () => {
+  it('lie where their values are, on bins that double', () => {
+    const edges = [-0.25, 0.25, 0.5, 1, 2, 4, 8, 16];
+    expect(ticksOf(edges).map(({ value, at }) => [value, Number(at.toFixed(4))])).toEqual([
+      [0, Number((0.5 / 7).toFixed(4))],
+      [1, Number((3 / 7).toFixed(4))],
+      [10, Number(((6 + 2 / 8) / 7).toFixed(4))],
+    ]);
+    expect(ticksOf([1])).toEqual([]);
+  });
+  it('keep apart from one another', () => {
+    const edges = Array.from({ length: 60 }, (_, index) => 2 ** (index / 2 - 12));
+    const at = ticksOf(edges).map((tick) => tick.at);
+    expect(Math.min(...at.slice(1).map((each, index) => each - at[index]!))).toBeGreaterThanOrEqual(0.14);
+    expect(at.length).toBeGreaterThan(3);
   });
 });

@@ -58,6 +58,8 @@ class ModuleSource:
         tensor = next((t for t in [*module.parameters(), *module.buffers()] if t.is_floating_point()), None)
         self.device = torch.device("cpu") if tensor is None else tensor.device
         self.dtype = _dtype(module, torch.get_default_dtype())
+        # While a graph is made the module holds tensors without values, and another thread may ask.
+        self._weights = dict(self.module.state_dict())
         self._graphs: dict[Size, Graph | HookGraph] = {}
         self._reason: str | None = None
 
@@ -70,7 +72,7 @@ class ModuleSource:
 
     def weights(self) -> dict[str, Tensor]:
         """The module's parameters and buffers."""
-        return dict(self.module.state_dict())
+        return dict(self._weights)
 
     def parameters(self) -> int:
         """The number of parameters; one that is used twice counts once."""

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from inward.errors import InwardError
@@ -61,6 +62,7 @@ def create_app(settings: Settings, static: Path = STATIC) -> FastAPI:
     app.state.server = server
     app.include_router(routes.router, prefix="/api")
     _handle_errors(app)
+    _handle_connections(app)
 
     @app.get("/", include_in_schema=False)
     def page() -> Response:
@@ -101,6 +103,8 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def missing(_: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, TooLongError):
+            return refusal(413, str(error.__cause__))
         words = {
             400: "this is no request that can be read",
             404: "there is no such page",
@@ -116,10 +120,6 @@ def _handle_errors(app: FastAPI) -> None:
     def long(_: Request, error: TooLongError) -> Response:
         return refusal(413, str(error))
 
-    @app.exception_handler(TimeoutError)
-    def slow(_: Request, __: TimeoutError) -> Response:
-        return refusal(408, "this did not come whole in time; send it again")
-
     @app.exception_handler(Exception)
     def broken(_: Request, error: Exception) -> Response:
         return refusal(500, f"the server failed ({type(error).__name__}); what it printed says where")
@@ -127,6 +127,18 @@ def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(MemoryError)
     def full(_: Request, __: MemoryError) -> Response:
         return refusal(503, "there is not enough memory; ask again when less is running")
+
+
+def _handle_connections(app: FastAPI) -> None:
+    """What breaks off, or comes too slowly."""
+
+    @app.exception_handler(ClientDisconnect)
+    def gone(_: Request, __: ClientDisconnect) -> Response:
+        return refusal(400, "the connection was closed before all of it had come")
+
+    @app.exception_handler(TimeoutError)
+    def slow(_: Request, __: TimeoutError) -> Response:
+        return refusal(408, "this did not come whole in time; send it again")
 
 
 def _status(error: InwardError) -> int:

@@ -18,6 +18,8 @@ from inward.methods.table import TABLE
 _PICTURE = re.compile(r"image:([A-Za-z0-9]{1,64})")
 _MOST_WORDS = 16
 _WHOLE, _LETTERS = 10**6, 400
+# Of what takes memory or time before the first pass, at which a job can be stopped.
+_MOST = {"diverse": 64, "octaves": 32, "steps": 5000, "snapshots": 200}
 
 
 class OptionError(CallError):
@@ -71,9 +73,9 @@ def _bounded(choice: Choice) -> Any:
     elif choice.name in NUMBERS:
         found = Annotated[list[Annotated[float, Field(ge=0, le=_WHOLE)]], Field(max_length=_MOST_WORDS)]
     elif kind is int:
-        found = Annotated[int, Field(ge=-_WHOLE, le=_WHOLE)]
+        found = Annotated[int, Field(ge=0, le=_MOST.get(choice.name, _WHOLE))]
     elif kind is float:
-        found = Annotated[float, Field(ge=-_WHOLE, le=_WHOLE, allow_inf_nan=False)]
+        found = Annotated[float, Field(ge=0, le=_WHOLE, allow_inf_nan=False)]
     elif kind is str:
         found = word
     else:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from inward.errors import InwardError
 from inward.methods.method import Method
-from inward.server.turns import Ticket, Turns, Urgency
+from inward.server.turns import Ticket, TooManyError, Turns, Urgency
 
 State: TypeAlias = Literal["waiting", "running", "done", "failed", "cancelled"]
 ENDED = ("done", "failed", "cancelled")
@@ -100,9 +100,10 @@ class Progress:
 
     def __call__(self, done: int, total: int) -> None:
         """Raises Cancelled for a job that was stopped."""
+        if not self._job.stopped:
+            self._jobs.turns.give_way(self._ticket)
         if self._job.stopped:
             raise Cancelled
-        self._jobs.turns.give_way(self._ticket)
         self._job.done, self._job.total = done, total
         self._jobs.tell(self._job)
 
@@ -175,6 +176,7 @@ class Jobs:
                 job.stopped = True
             self._change.notify_all()
             listeners = list(self._listeners)
+        self.turns.close()
         for listener in listeners:
             listener.end()
         for thread in self._threads:
@@ -233,7 +235,7 @@ class Jobs:
         try:
             with self.turns.turn(urgency) as ticket:
                 self._work(job.ask, Progress(self, job, ticket))
-        except Cancelled:
+        except (Cancelled, TooManyError):
             return "cancelled", None
         except InwardError as error:
             return "failed", " ".join(str(error).split())

@@ -10,8 +10,10 @@ import secrets
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from inward.decoding import opened
@@ -108,7 +110,8 @@ class Library:
         if pixels > self.settings.upload_pixels:
             most = self.settings.upload_pixels // 10**6
             raise TooLargeError(f"this picture has {pixels / 1e6:.0f} megapixels, over the {most} that are taken")
-        return _SUFFIX[kind]
+        # A JPEG with a second picture inside, as some phones write it, is an MPO.
+        return _SUFFIX["JPEG" if kind == "MPO" else kind]
 
     def _keep(self, data: bytes, file: Path) -> tuple[int, int]:
         """Writes a picture that can be read whole, and gives its height and width; what cannot be leaves no file."""
@@ -178,10 +181,22 @@ def _head(file: Path) -> tuple[int, int]:
         raise InwardError(f"{file} is not a picture that can be read") from error
 
 
+_DECODING = threading.Semaphore(2)
+"""Pictures at once that are decoded whole for their thumbnails: each may take hundreds of megabytes."""
+
+
 def thumbnail(picture: Picture) -> Image.Image:
     """The picture at its own shape, small."""
-    found = opened(picture.file, "RGB")
-    if found.mode != "RGB":
-        found = found.point(lambda value: value / 257, "L")
+    with _DECODING:
+        return _small(picture.file)
+
+
+@lru_cache(maxsize=128)
+def _small(file: Path) -> Image.Image:
+    found = opened(file, "RGB")
     found.thumbnail((THUMBNAIL, THUMBNAIL))
+    if found.mode != "RGB":
+        # 16-bit gray.
+        values = np.asarray(found, dtype=np.float64) / 257
+        found = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
     return found

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import inward
@@ -36,7 +38,7 @@ def python_lines(manifest: Mapping[str, Any]) -> str:
     told = [f"{k}={v!r}" for k, v in options.items()] + ([f"seed={seed}"] if seed else [])
     call = f"{'inward.' if public else ''}{name}"
     lines.append(f"result = {call}({', '.join(['net', given, *told])})")
-    lines.append('result[0].save("result")')
+    lines.append(f'result[0].save("{_folder(row, manifest)}")')
     return "\n".join(lines)
 
 
@@ -77,6 +79,12 @@ def _own(row: Method, manifest: Mapping[str, Any]) -> dict[str, Any]:
             continue
         found[choice.name] = value
     return found
+
+
+def _folder(row: Method, manifest: Mapping[str, Any]) -> str:
+    """A folder of its own for what is made of this."""
+    given = manifest["parameters"].get("addresses") if row.takes == "addresses" else [Path(_file(manifest)).stem]
+    return "-".join([row.name, *(re.sub(r"[^A-Za-z0-9]+", "-", str(each)).strip("-") for each in given or ())])
 
 
 def _loading(spec: Mapping[str, Any]) -> str:

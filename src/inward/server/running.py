@@ -5,10 +5,9 @@ from __future__ import annotations
 import uvicorn
 
 from inward.server.app import create_app
+from inward.server.connections import Prompt
 from inward.server.settings import Settings
 
-# Connections at once; a browser holds six and a stream of events.
-_MOST = 200
 # Seconds: for a connection that is idle, and for open streams at the end.
 _IDLE, _ENDING = 10, 2
 
@@ -24,11 +23,10 @@ def server_of(settings: Settings) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         date_header=True,
-        limit_concurrency=_MOST,
         timeout_keep_alive=_IDLE,
         timeout_graceful_shutdown=_ENDING,
         h11_max_incomplete_event_size=32 * 1024,
         ws="none",
-        http="h11",
+        http=Prompt,
     )
     return uvicorn.Server(config)

@@ -75,7 +75,7 @@ class Guard:
         if host not in self.settings.hosts:
             return refusal(421, "this server is not called by that name; use the link that it printed")
         entering = scope["method"] == "GET" and scope["path"] == "/"
-        if not _own(headers, host, entering=entering):
+        if not _own(headers, f"{scope['scheme']}://{host}", entering=entering):
             return refusal(403, "this request comes from another site")
         if entering and (asked := parse_qs(scope["query_string"].decode("latin-1")).get("token")):
             return self._enter(asked[-1], host)
@@ -93,8 +93,9 @@ class Guard:
         """The link that was printed: the browser keeps the token, and the address bar does not."""
         if not hmac.compare_digest(token.encode(), self.settings.token.encode()):
             return refusal(401, "this link is of another run; use the one that inward serve printed last")
+        # Lax: also where the link stands on a page of another site. What changes something asks for an own origin.
         answer = RedirectResponse("/", status_code=303, headers={"Cache-Control": "no-store"})
-        answer.set_cookie(_cookie_of(host), self.settings.token, httponly=True, samesite="strict", path="/")
+        answer.set_cookie(_cookie_of(host), self.settings.token, httponly=True, samesite="lax", path="/")
         return answer
 
     def _known(self, headers: Headers, host: str) -> bool:
@@ -137,10 +138,9 @@ def refusal(status: int, sentence: str, **more: str) -> JSONResponse:
     return JSONResponse({"error": sentence, **more}, status_code=status, headers={"Cache-Control": "no-store"})
 
 
-def _own(headers: Headers, host: str, *, entering: bool) -> bool:
+def _own(headers: Headers, here: str, *, entering: bool) -> bool:
     """Whether the page that asks is ours; the first page may be opened from anywhere."""
-    origin = headers.get("origin")
-    if origin is not None and (origin == "null" or urlsplit(origin).netloc != host):
+    if headers.get("origin", here) != here:
         return False
     return entering or headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
 

@@ -45,12 +45,13 @@ class Turns:
     _waiting: list[Ticket] = field(default_factory=list)
     _paused: list[Ticket] = field(default_factory=list)
     _now: Ticket | None = None
+    _closed: bool = False
 
     @contextmanager
     def turn(self, urgency: Urgency) -> Iterator[Ticket]:
         """Within, nobody else computes, but for whom :meth:`give_way` lets in.
 
-        Raises TooManyError where ``most`` requests wait.
+        Raises TooManyError where ``most`` requests wait, or at the end.
         """
         with self._free:
             if urgency == Urgency.REQUEST and len(self._waiting) >= self.most:
@@ -58,7 +59,9 @@ class Turns:
             ticket = Ticket(urgency, next(self._numbers))
             self._waiting.append(ticket)
             self._next()
-            self._free.wait_for(lambda: self._now is ticket)
+            self._free.wait_for(lambda: self._now is ticket or self._closed)
+            if self._now is not ticket:
+                raise TooManyError
         try:
             yield ticket
         finally:
@@ -74,7 +77,13 @@ class Turns:
             self._paused.append(ticket)
             self._now = None
             self._next()
-            self._free.wait_for(lambda: self._now is ticket)
+            self._free.wait_for(lambda: self._now is ticket or self._closed)
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        with self._free:
+            self._closed = True
+            self._free.notify_all()
 
     def _next(self) -> None:
         if self._now is not None:

@@ -9,6 +9,8 @@ export const ZOOMS = { min: 0.02, max: 2 };
 const SHEET = 0.52;
 const READABLE = 0.6;
 const MARGIN = 24;
+/** Pixels of the graph that are seen at least. */
+const SEEN = 40;
 /** Milliseconds in which a second click follows. */
 export const DOUBLE = 400;
 
@@ -96,6 +98,14 @@ export function useSight({ laid, unfolded, direction, selected, fitted, centered
     const timer = setTimeout(() => latest.current(selected), DOUBLE);
     return () => clearTimeout(timer);
   }, [selected]);
+
+  useEffect(() => {
+    if (!layout || width === 0) return;
+    // Another size of the window must not leave it empty.
+    const { x, y, zoom } = flow.getViewport();
+    const away = x + layout.width * zoom < SEEN || x > width - SEEN || y + layout.height * zoom < SEEN || y > height - SEEN;
+    if (away && before.current === layout) fit();
+  }, [width, height]);
 
   useEffect(() => {
     if (fitted === 0) return;

@@ -8,6 +8,7 @@ import { go, linkTo, useRoute } from '../route/useRoute';
 import { Icon } from '../shell/icons';
 import { PerNetwork } from '../shell/PerNetwork';
 import { useMade } from '../layer/useTiles';
+import { useUnitNames } from '../layer/useUnitNames';
 import layer from '../layer/layer.module.css';
 import { Ablation } from './Ablation';
 import { Computed } from './Computed';
@@ -18,6 +19,7 @@ import classes from './channel.module.css';
 export function ChannelPage({ point, unit, units }: { point: string; unit: number; units: number }) {
   const route = useRoute();
   const step = (by: number) => go({ unit: (unit + by + units) % units }, true);
+  const name = useUnitNames(route.net, point)?.[unit];
   useHotkeys([['[', () => step(-1)], [']', () => step(1)]]);
   return (
     <div className={layer.panel}>
@@ -26,7 +28,8 @@ export function ChannelPage({ point, unit, units }: { point: string; unit: numbe
           <h2 className={layer.title}>
             <a href={linkTo(route, { unit: null })}>{point}</a>/{unit}
           </h2>
-          <p className="quiet">Channel {unit} of {units}</p>
+          {name && <p><strong>{name}</strong></p>}
+          <p className="quiet">Channel {unit}, of 0 to {units - 1}</p>
         </div>
         <div className={classes.steps}>
           <Tooltip label="Previous channel  [">

@@ -1,6 +1,7 @@
 import { ActionIcon, Button, Indicator, Popover, Progress, ScrollArea, Tooltip } from '@mantine/core';
 import { useState } from 'react';
 import type { Job, Net } from '../api/types';
+import { useImages } from '../api/queries';
 import { Icon } from '../shell/icons';
 import { cancel, isActive, useJobs } from './store';
 import classes from './jobs.module.css';
@@ -13,7 +14,8 @@ export function JobTray({ nets }: { nets: Net[] }) {
   const [opened, setOpened] = useState(false);
   // What was asked for stands above the pictures of grids, which come and go: else a row would move as one points at it.
   const active = jobs.filter(isActive).toReversed().sort((a, b) => Number(a.background) - Number(b.background));
-  const ended = jobs.filter((job) => !isActive(job)).slice(0, LAST);
+  // Pictures of a grid that was left say nothing to whoever left it.
+  const ended = jobs.filter((job) => !isActive(job) && !(job.background && job.state === 'cancelled')).slice(0, LAST);
   const label = active.length === 0 ? 'Jobs' : `Jobs, ${active.length} not done`;
   return (
     <Popover opened={opened} onChange={setOpened} width={360} position="bottom-end" shadow="md" withArrow trapFocus>
@@ -43,8 +45,11 @@ export function JobTray({ nets }: { nets: Net[] }) {
 
 function Row({ job, nets }: { job: Job; nets: Net[] }) {
   const active = isActive(job);
-  const of = job.addresses.length > 1 ? `${job.addresses[0]} and ${job.addresses.length - 1} more` : job.addresses[0] ?? job.image;
-  const about = [of, nets.length > 1 ? nets[job.network]?.name : undefined].filter(Boolean).join('  ');
+  const { data: images } = useImages();
+  const image = images?.find((each) => each.id === job.image)?.name ?? job.image;
+  const of = job.addresses.length > 1 ? `${job.addresses[0]} and ${job.addresses.length - 1} more` : job.addresses[0] ?? image;
+  const target = typeof job.options.target === 'string' ? job.options.target : undefined;
+  const about = [of, target, nets.length > 1 ? nets[job.network]?.name : undefined].filter(Boolean).join('  ');
   return (
     <div className={classes.row}>
       <div className={classes.title}>

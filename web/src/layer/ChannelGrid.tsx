@@ -6,7 +6,9 @@ import { short } from '../graph/numbers';
 import { usePicture } from '../picture/usePicture';
 import { addressOf } from '../route/route';
 import { linkTo, useRoute } from '../route/useRoute';
+import { useKept } from '../shell/useKept';
 import { ordered } from './order';
+import { useUnitNames } from './useUnitNames';
 import { useAttack } from './useAttack';
 import { useTiles } from './useTiles';
 import classes from './layer.module.css';
@@ -20,12 +22,13 @@ export function ChannelGrid({ net, point, units }: { net: number; point: string;
   const picture = usePicture();
   const route = useRoute();
   const [making, setMaking] = useState(units <= FEW);
-  const [order, setOrder] = useState('number');
+  const [order, setOrder] = useKept('order of channels', 'number');
   const [count, setCount] = useState(PAGE);
   const { data: known, isPending } = useKnown(net, point);
   const { results, watch, error } = useTiles(net, making && !isPending, known ?? NONE);
   const { data: activations } = useActivations(net, picture?.id ?? null, point);
 
+  const names = useUnitNames(net, point);
   const attack = useAttack(net, picture?.id);
   const { data: sensitivity } = useSensitivity(net, attack?.results[''], point);
 
@@ -62,6 +65,7 @@ export function ChannelGrid({ net, point, units }: { net: number; point: string;
               key={unit}
               ref={watch}
               unit={unit}
+              name={names?.[unit]}
               address={address}
               href={linkTo(route, { net, point, unit })}
               known={known?.[address]?.picture}
@@ -86,6 +90,8 @@ function meaning(order: string, attack: Job | undefined): string {
 interface TileProps {
   ref: Ref<HTMLLIElement>;
   unit: number;
+  /** Of a class. */
+  name: string | undefined;
   address: string;
   href: string;
   known: string | undefined;
@@ -94,7 +100,7 @@ interface TileProps {
   most: number;
 }
 
-const Tile = memo(function Tile({ ref, unit, address, href, known, result, value, most }: TileProps) {
+const Tile = memo(function Tile({ ref, unit, name, address, href, known, result, value, most }: TileProps) {
   const { data } = useResult(known ? undefined : result);
   const picture = known ?? data?.files.find((file) => file.kind === 'picture')?.url;
   return (
@@ -102,7 +108,7 @@ const Tile = memo(function Tile({ ref, unit, address, href, known, result, value
       <a className={classes.tile} href={href}>
         {picture ? <img src={picture} alt="" loading="lazy" /> : <span className={classes.blank} />}
         <span className={classes.tileFoot}>
-          <span><span className="hidden">Channel </span>{unit}</span>
+          <span className={classes.tileName} title={name}><span className="hidden">Channel </span>{unit} {name}</span>
           <span className="quiet">{value === undefined ? '' : short(value)}</span>
         </span>
         <span className={classes.track}>

@@ -1,9 +1,10 @@
 import type { Architecture, GraphNode } from '../api/types';
 import { useArchitecture } from '../api/queries';
-import { isReading } from '../api/client';
+import { client, isReading } from '../api/client';
 import { ReadingChannels } from '../reading/ReadingChannels';
 import { Pictured } from '../reading/Pictured';
 import { ChannelPage } from '../channel/ChannelPage';
+import { usePicture } from '../picture/usePicture';
 import { useRoute } from '../route/useRoute';
 import { PerNetwork } from '../shell/PerNetwork';
 import { ChannelGrid } from './ChannelGrid';
@@ -22,12 +23,13 @@ export function PointPanel({ architecture }: { architecture: Architecture }) {
   }
   const node = architecture.nodes.find((each) => each.id === point);
   if (!node) return <p className={classes.empty}>There is no point {point} in {architecture.name}. Choose another in the graph.</p>;
-  if (unit !== null && node.units !== null && unit < node.units) return <ChannelPage point={point} unit={unit} units={node.units} />;
+  if (unit !== null && node.units !== null && unit >= 0 && unit < node.units) return <ChannelPage point={point} unit={unit} units={node.units} />;
   return (
     <div className={classes.panel}>
       <header>
         <h2 className={classes.title}>{node.id}</h2>
         <p className="quiet">{node.module || 'image'}</p>
+        {unit !== null && <p role="alert" className={classes.bad}>{noUnit(node)}</p>}
       </header>
       <PerNetwork>{(net) => <Layer key={point} net={net} point={point} />}</PerNetwork>
     </div>
@@ -39,6 +41,7 @@ function Layer({ net, point }: { net: number; point: string }) {
   const node = data?.nodes.find((each) => each.id === point);
   if (!data) return <p className="quiet">Reading the network</p>;
   if (!node) return <p className="quiet">This network has no point {point}.</p>;
+  if (node.kind === 'input') return <Input />;
   return node.point ? <Point net={net} node={node} /> : <p className="quiet">{whyNot(node)}</p>;
 }
 
@@ -53,7 +56,22 @@ function Point({ net, node }: { net: number; node: GraphNode }) {
   );
 }
 
+function noUnit(node: GraphNode): string {
+  const held = node.units === null ? 'it has none that could be addressed' : `it has ${node.units}, 0 to ${node.units - 1}`;
+  return `There is no such channel in ${node.id}; ${held}.`;
+}
+
+/** The picture itself. */
+function Input() {
+  const picture = usePicture();
+  return (
+    <>
+      <p className="quiet">This is the picture that the network is given. Select a node below to see what is made of it.</p>
+      {picture && !isReading && <img className="pixels" src={client.pictureUrl(picture.id)} alt={picture.name} style={{ maxWidth: '100%' }} />}
+    </>
+  );
+}
+
 function whyNot(node: GraphNode): string {
-  if (node.kind === 'input') return 'This is the picture as the network sees it. Select a node below to see what is made of it.';
   return `This is no point of its own: several tensors leave it, or none. Unfold it and select what is inside. ${node.note}`;
 }

@@ -59,10 +59,10 @@ export class TileQueue {
     this.next();
   }
 
-  /** Nothing more is asked for, and what waits is cancelled. */
+  /** Nothing more is asked for, and what nobody looks at any more is cancelled. */
   stop(): void {
     this.stopped = true;
-    for (const job of this.jobs.values()) if (job.state === 'waiting') void this.server.cancel(job).catch(this.failed);
+    for (const job of this.jobs.values()) void this.server.cancel(job).catch(this.failed);
   }
 
   /** The page goes away: nothing that waits is looked at any more. What is asked for again comes back with the page. */
@@ -98,7 +98,7 @@ export class TileQueue {
     try {
       const job = await this.server.start({ ...this.request, addresses, background: true });
       if (job.state === 'waiting' || job.state === 'running') this.jobs.set(job.id, job);
-      if (this.stopped && job.state === 'waiting') await this.server.cancel(job);
+      if (this.stopped && (job.state === 'waiting' || job.state === 'running')) await this.server.cancel(job);
     } catch (error) {
       this.stopped = true;
       this.failed(error);

@@ -2,7 +2,7 @@ import { Autocomplete } from '@mantine/core';
 import { useMemo } from 'react';
 import { useArchitectures, useLabels } from '../api/queries';
 import { useOpenSession } from '../shell/session';
-import { CLASSES, classesOf, pointsOf, type Field } from './fields';
+import { CLASSES, classesOf, found, pointsOf, type Field } from './fields';
 
 const MOST = 40;
 
@@ -18,17 +18,25 @@ export function AddressInput({ field, value, error, change }: { field: Field; va
   return (
     <Autocomplete
       label={field.title}
-      description={field.help}
+      description={(ofClass && names.get(value)) || field.help}
       error={error}
       required={field.required}
       value={value}
       onChange={change}
       data={data}
       limit={MOST}
-      placeholder={ofClass ? 'Search for a class' : 'as usual'}
+      placeholder={ofClass ? 'Search for a class' : field.required ? 'Search for a point' : 'as usual'}
+      selectFirstOptionOnChange
       filter={({ options, search, limit }) => {
-        const wanted = search.trim().toLowerCase();
-        return options.filter((option) => 'value' in option && `${option.value} ${names.get(option.value) ?? ''}`.toLowerCase().includes(wanted)).slice(0, limit);
+        const fitting = found(names, names.has(search) ? '' : search, limit);
+        const held = new Set(options.flatMap((option) => ('value' in option ? [option.value] : [])));
+        return fitting.filter((address) => held.has(address)).map((address) => ({ value: address, label: address }));
+      }}
+      onBlur={() => {
+        // A name that is written out is the class of that name.
+        const [first] = found(names, value, 1);
+        const name = first === undefined ? '' : (names.get(first) ?? '');
+        if (ofClass && value && !names.has(value) && first !== undefined && name.toLowerCase().split(' / ').includes(value.trim().toLowerCase())) change(first);
       }}
       renderOption={({ option }) => (
         <span>

@@ -1,6 +1,6 @@
 import { Checkbox, Select } from '@mantine/core';
-import { useState } from 'react';
 import type { Method } from '../api/types';
+import { useKept } from '../shell/useKept';
 import { MethodCard } from './MethodCard';
 import classes from './methods.module.css';
 
@@ -13,7 +13,7 @@ interface Props {
 
 /** All methods of one command: those that are ticked, side by side. */
 export function CommandTab({ command, methods, image, address }: Props) {
-  const [chosen, setChosen] = useState<string[]>(() => methods.slice(0, 1).map((method) => method.name));
+  const [chosen, setChosen] = useKept<string[]>(`methods of ${command}`, methods.slice(0, 1).map((method) => method.name));
   const shown = methods.filter((method) => chosen.includes(method.name));
   return (
     <div className={classes.tab}>

@@ -18,7 +18,7 @@ const USUAL_EPS = 8;
 
 export function FieldInput({ field, fields, values, error, change }: Props) {
   const value = values[field.name];
-  const usual = field.usual === null || field.usual === '' ? 'as usual' : String(field.usual);
+  const usual = field.required ? '' : field.usual === null || field.usual === '' ? 'as usual' : String(field.usual);
   const told = { label: field.title, description: field.help, error, required: field.required };
   if (field.kind === 'boolean') {
     return (

@@ -3,9 +3,11 @@ import { useEffect, useMemo, useState } from 'react';
 import type { JobRequest, Method, Net, Options } from '../api/types';
 import { isActive } from '../jobs/store';
 import { useRun } from '../jobs/useRun';
+import { linkTo, useRoute } from '../route/useRoute';
 import { RunView } from '../results/RunView';
 import { useOpenSession } from '../shell/session';
-import { fieldsOf } from './fields';
+import { useKept } from '../shell/useKept';
+import { fieldsOf, optionIn } from './fields';
 import { MethodForm } from './MethodForm';
 import classes from './methods.module.css';
 
@@ -20,8 +22,9 @@ interface Props {
 /** One method: its question, its form, and its result for each network. */
 export function MethodCard({ method, image, address, close }: Props) {
   const { networks } = useOpenSession();
+  const route = useRoute();
   const fields = useMemo(() => fieldsOf(method.schema), [method]);
-  const [sent, setSent] = useState<Sent | null>(null);
+  const [sent, setSent] = useKept<Sent | null>(`run of ${method.name}`, null);
   const [refused, setRefused] = useState<{ option: string | undefined; message: string } | null>(null);
   const [busy, setBusy] = useState(false);
   const of = (method.takes === 'images' ? image : address) ?? '';
@@ -34,6 +37,7 @@ export function MethodCard({ method, image, address, close }: Props) {
       </header>
       <p>{method.question}</p>
       <p className={classes.help}>{method.summary} {method.paper}</p>
+      {method.takes === 'addresses' && address && <p>Of <a className="mono" href={linkTo(route, { view: 'architecture' })}>{address}</a>, selected in the network.</p>}
       {missing ? <p className="quiet">{missing}</p> : (
         <MethodForm name={`Options of ${method.name}`} fields={fields} refused={refused} busy={busy} submit={(options) => { setRefused(null); setSent({ options, of, count: (sent?.count ?? 0) + 1 }); }} />
       )}
@@ -71,7 +75,8 @@ function Outcome({ method, net, named, image, address, sent, refuse, setBusy }: 
     () => ({ method: method.name, network: net.id, options: sent.options, ...(method.takes === 'images' ? { image: image ?? '' } : { addresses: [address ?? ''] }) }),
     [method, net, image, address, sent],
   );
-  const run = useAsked(request, sent.count, refuse, setBusy);
+  const names = useMemo(() => Object.keys(method.schema.properties ?? {}), [method]);
+  const run = useAsked(request, sent.count, names, refuse, setBusy);
   return (
     <section aria-label={`${method.name} of ${net.name}`}>
       {named && <h3 className={classes.netName}>{net.name}</h3>}
@@ -81,7 +86,7 @@ function Outcome({ method, net, named, image, address, sent, refuse, setBusy }: 
 }
 
 /** Asks once for each press of the button. */
-function useAsked(request: JobRequest, count: number, refuse: OutcomeProps['refuse'], setBusy: OutcomeProps['setBusy']) {
+function useAsked(request: JobRequest, count: number, names: readonly string[], refuse: OutcomeProps['refuse'], setBusy: OutcomeProps['setBusy']) {
   const run = useRun(request);
   const { error, job } = run;
   const active = job !== undefined && isActive(job);
@@ -89,6 +94,12 @@ function useAsked(request: JobRequest, count: number, refuse: OutcomeProps['refu
   useEffect(() => {
     if (error) refuse({ option: error.option, message: error.message });
   }, [error, refuse]);
+  const wrong = job?.state === 'failed' ? job.error : null;
+  useEffect(() => {
+    // What a method finds wrong begins with the option, as people write it.
+    const option = wrong === null ? undefined : optionIn(wrong, names);
+    if (wrong !== null && option !== undefined) refuse({ option, message: wrong });
+  }, [wrong, names, refuse]);
   useEffect(() => setBusy(active), [active, setBusy]);
   return run;
 }

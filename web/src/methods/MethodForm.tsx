@@ -1,6 +1,7 @@
 import { Button } from '@mantine/core';
 import { useState, type FormEvent } from 'react';
 import type { Options } from '../api/types';
+import { useKept } from '../shell/useKept';
 import { FieldInput } from './FieldInput';
 import { faultOf, isFirst, optionsOf, type Field } from './fields';
 import classes from './methods.module.css';
@@ -16,7 +17,7 @@ interface Props {
 
 /** A form for any method, made of the schema of its options. */
 export function MethodForm({ name, fields, refused, busy, submit }: Props) {
-  const [values, setValues] = useState<Options>({});
+  const [values, setValues] = useKept<Options>(name, {});
   const [tried, setTried] = useState(false);
   const [all, setAll] = useState(false);
   const [changed, setChanged] = useState(false);
@@ -50,7 +51,7 @@ export function MethodForm({ name, fields, refused, busy, submit }: Props) {
       {first.map(input)}
       {more.length > 0 && (
         <button type="button" className={classes.more} aria-expanded={opened} onClick={() => setAll(!all)}>
-          {opened ? 'Fewer options' : `${more.length} more options`}
+          {opened ? 'Fewer options' : more.length === 1 ? 'One more option' : `${more.length} more options`}
         </button>
       )}
       {opened && more.map(input)}

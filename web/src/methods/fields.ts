@@ -63,6 +63,19 @@ export function classesOf(labels: readonly (readonly string[] | null)[]): Map<st
   return new Map([...found].map(([address, names]) => [address, names.join(' / ')]));
 }
 
+/** Which of these fit what is typed: those of that name or address, then beginnings of words, then any part. */
+export function found(names: ReadonlyMap<string, string>, typed: string, most: number): string[] {
+  const wanted = typed.trim().toLowerCase();
+  const rankOf = (address: string, name: string): number => {
+    if (address === wanted || address === `class:${wanted}` || name === wanted || name.split(' / ').includes(wanted)) return 0;
+    if (name.startsWith(wanted) || address.startsWith(wanted)) return 1;
+    if (name.includes(` ${wanted}`)) return 2;
+    return name.includes(wanted) || (!address.startsWith('class:') && address.includes(wanted)) ? 3 : 4;
+  };
+  const ranked = [...names].map(([address, name], at) => ({ address, at, rank: rankOf(address.toLowerCase(), name.toLowerCase()) }));
+  return ranked.filter((each) => each.rank < 4).sort((a, b) => a.rank - b.rank || a.at - b.at).slice(0, most).map((each) => each.address);
+}
+
 /** The points of networks, each with its module. */
 export function pointsOf(architectures: readonly Architecture[]): Map<string, string> {
   const points = architectures.flatMap((each) => each.nodes.filter((node) => node.point));
@@ -99,6 +112,13 @@ export function faultOf(field: Field, value: unknown): string | null {
   if (field.kind === 'numbers' && Array.isArray(value) && value.some((each) => !Number.isFinite(Number(each)))) return 'Write numbers.';
   if (typeof value === 'string' && field.longest !== undefined && value.length > field.longest) return `At most ${field.longest} letters.`;
   return null;
+}
+
+/** Of which option a sentence of a method is: the first that it names among its first words. */
+export function optionIn(sentence: string, names: readonly string[]): string | undefined {
+  const words = sentence.slice(0, 60).toLowerCase().replaceAll('_', ' ').replaceAll('--', '').replaceAll('-', ' ');
+  const places = names.map((name) => ({ name, at: words.search(new RegExp(`\\b${name.replaceAll('_', ' ')}\\b`)) })).filter(({ at }) => at >= 0);
+  return places.sort((a, b) => a.at - b.at || b.name.length - a.name.length)[0]?.name;
 }
 
 /** What goes into the request: what differs from the usual, each as its type. */

@@ -18,7 +18,7 @@ export function PictureView() {
   const { data: methods, error } = useMethods();
   const commands = useMemo(() => byCommand(methods ?? []), [methods]);
   const tab = route.tab && commands.has(route.tab) ? route.tab : ([...commands.keys()][0] ?? null);
-  const address = route.point === null ? null : route.unit === null ? route.point : addressOf(route.point, route.unit);
+  const address = route.point === null ? null : route.unit === null || route.unit < 0 ? route.point : addressOf(route.point, route.unit);
   return (
     <div className={classes.view}>
       <aside className={classes.side}>

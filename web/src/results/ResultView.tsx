@@ -59,7 +59,11 @@ function Shown({ file, result, named }: { file: ResultFile; result: Result; name
   const plays = /\.(mp4|webm)$/.test(file.name);
   return (
     <figure>
-      {plays ? <video className="pixels" src={file.url} controls loop muted playsInline aria-label={label} /> : <img className={`pixels ${classes.wide}`} src={file.url} alt={label} />}
+      {plays ? <video className="pixels" src={file.url} controls loop muted playsInline aria-label={label} /> : (
+        <a className={classes.opens} href={file.url} target="_blank" rel="noreferrer" title="Open it in its own size">
+          <img className={`pixels ${classes.wide}`} src={file.url} alt={label} />
+        </a>
+      )}
       {named && <figcaption className="quiet">{name}</figcaption>}
     </figure>
   );

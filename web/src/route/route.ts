@@ -9,6 +9,9 @@ export interface Route {
   tab: string | null;
 }
 
+/** The channel of an address that has none. */
+export const NO_UNIT = -1;
+
 export const START: Route = { net: 0, view: 'architecture', point: null, unit: null, image: null, tab: null };
 
 /** `#/0/mixed4a/97?image=cat`: network, point and channel; `#/0?tab=explain` is the picture view. */
@@ -21,7 +24,8 @@ export function parse(hash: string): Route {
     net: whole(net) ?? 0,
     view: tab ? 'picture' : 'architecture',
     point: point || null,
-    unit: point ? whole(unit) : null,
+    // What is no number is no channel: the page says so.
+    unit: point && unit ? (whole(unit) ?? NO_UNIT) : null,
     image: asked.get('image'),
     tab,
   };

@@ -1,16 +1,22 @@
 import { SegmentedControl } from '@mantine/core';
-import { memo } from 'react';
+import { memo, useEffect } from 'react';
 import type { Session } from '../api/types';
 import { compact } from '../graph/numbers';
 import { JobTray } from '../jobs/JobTray';
 import { PictureChip } from '../picture/PictureChip';
-import { go, here, usePart } from '../route/useRoute';
+import { go, usePart } from '../route/useRoute';
 import { netOf } from './session';
+import { useKept } from './useKept';
 import { SchemeMenu } from './SchemeMenu';
 import classes from './shell.module.css';
 
 export const Header = memo(function Header({ session }: { session: Session }) {
   const view = usePart('view');
+  const now = usePart('tab');
+  const [tab, setTab] = useKept<string | null>('tab', null);
+  useEffect(() => {
+    if (now) setTab(now);
+  }, [now, setTab]);
   const net = netOf(session, usePart('net'));
   return (
     <header className={classes.header}>
@@ -22,7 +28,7 @@ export const Header = memo(function Header({ session }: { session: Session }) {
         <SegmentedControl
           aria-label="View"
           value={view}
-          onChange={(next) => go(next === 'picture' ? { view: next, tab: here().tab ?? 'explain' } : { view: 'architecture', tab: null })}
+          onChange={(next) => go(next === 'picture' ? { view: next, tab: tab ?? 'explain' } : { view: 'architecture', tab: null })}
           data={[{ value: 'architecture', label: 'Network' }, { value: 'picture', label: 'Picture' }]}
         />
       )}
