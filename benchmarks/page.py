@@ -26,7 +26,7 @@ from playwright.sync_api import sync_playwright
 
 RESULTS = Path(__file__).parent / "results" / "page.json"
 _POINT, _UNITS, _ROUNDS = "mixed3a", range(12), 7
-_GRAPHS = ("torchvision/densenet201", "torchvision/swin_t")
+_GRAPHS = tuple(f"torchvision/{name}" for name in ("densenet201", "swin_t", "resnet50", "vit_b_16"))
 # Milliseconds in which the main thread did nothing else, from the browser's own list.
 _WATCH = """() => {
     window.tasks = [];

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,3 +61,27 @@ def pixels(shown: Any, image: Any) -> np.ndarray:
         }"""
     )
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def read_from(chromium: Any, folder: Path) -> Iterator[tuple[Any, str]]:
+    """A page of the browser, and the address of a folder on the web server of Python's standard library.
+
+    What goes wrong in the page ends the test.
+    """
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as host:
+        threading.Thread(target=host.serve_forever, daemon=True).start()
+        page = chromium.new_page(viewport={"width": 1440, "height": 900})
+        wrong: list[str] = []
+        page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: wrong.append(str(e)))
+        page.on("response", lambda r: wrong.append(r.url) if r.status >= 400 else None)
+        yield page, f"http://127.0.0.1:{host.server_port}/"
+        page.close()
+        host.shutdown()
+    assert not wrong

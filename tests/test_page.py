@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ import inward
 from inward.draw import to_picture
 from inward.server.app import STATIC
 from inward.site import Site
-from tests.browsing import SIZES, Page, pixels
+from tests.browsing import SIZES, Page, pixels, read_from
 from tests.conftest import missing
 from tests.serving import Client, serving
 
@@ -221,15 +218,8 @@ def test_a_static_atlas_is_read_without_a_server_of_ours(chromium: Any, tmp_path
     out = tmp_path / "site"
     net = inward.load("inward/robust")
     Site(net, ["conv"], out, STATIC, {"steps": 2}).make(lambda *_: None)
-    handler = partial(_Quiet, directory=str(out))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as host:
-        threading.Thread(target=host.serve_forever, daemon=True).start()
-        page = chromium.new_page(viewport={"width": 1440, "height": 900})
-        wrong: list[str] = []
-        page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: wrong.append(str(e)))
-        page.on("response", lambda r: wrong.append(r.url) if r.status >= 400 else None)
-        page.goto(f"http://127.0.0.1:{host.server_port}/#/0/conv/5")
+    with read_from(chromium, out) as (page, address):
+        page.goto(f"{address}#/0/conv/5")
         page.get_by_role("heading", name="conv/5").wait_for()
         score = inward.visualize(net, ["conv/5"], steps=2).final[0].item()
         page.get_by_text(f"Score {score:.3g}"[:9]).first.wait_for()
@@ -240,13 +230,5 @@ def test_a_static_atlas_is_read_without_a_server_of_ours(chromium: Any, tmp_path
         # What computes is not there, and what has no pictures says so.
         assert page.get_by_text("Make pictures").count() == 0
         assert page.get_by_role("button", name="Run").count() == 0
-        page.goto(f"http://127.0.0.1:{host.server_port}/#/0/stage1.0.conv1")
+        page.goto(f"{address}#/0/stage1.0.conv1")
         page.get_by_text("no pictures of this layer").wait_for()
-        page.close()
-        host.shutdown()
-    assert not wrong
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        """Nothing."""

@@ -11,7 +11,9 @@ import pytest
 
 import inward
 from inward.draw import to_picture
-from tests.browsing import Page, pixels
+from inward.server.app import STATIC
+from inward.site import Site
+from tests.browsing import Page, pixels, read_from
 from tests.serving import Client, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -80,3 +82,39 @@ def test_a_photograph_is_explained_and_attacked(page: Page, net: inward.Network,
     assert attacked["success"] is True
     assert net.resolve(attacked["answer"]).unit == net.resolve("class:ostrich").unit
     shown.get_by_text("Probabilities by step").first.wait_for()
+
+
+def test_a_job_is_found_again_and_cancelled_and_a_channel_has_its_address(wide: Page, net: inward.Network) -> None:
+    shown = wide.enter()
+    long = wide.client.submit("class-visualization", addresses=["class:7"], options={"steps": 5000})
+    wide.client.until(long["id"], "running")
+    shown.reload()
+    shown.get_by_role("application", name="Architecture").wait_for()
+    shown.get_by_role("button", name="Jobs").first.click()
+    shown.get_by_role("button", name="Cancel class-visualization").click()
+    assert wide.client.until(long["id"], "cancelled", "done")["state"] == "cancelled"
+    wide.go("#/0/conv2_reduce/9")
+    shown.get_by_role("heading", name="conv2_reduce/9").wait_for()
+    shown.get_by_text(" after 256 passes").first.wait_for(timeout=1_200_000)
+    wanted = np.asarray(to_picture(inward.visualize(net, ["conv2_reduce/9"]).images[0], at_least=0))
+    assert np.array_equal(pixels(shown, shown.get_by_alt_text("feature-visualization").first), wanted)
+    # The class layer has names.
+    wide.go("#/0/fc/281")
+    shown.get_by_text(net.label(281), exact=True).first.wait_for()
+    wide.go("#/0/fc/1000")
+    shown.get_by_text("There is no such channel in fc; it has 1000, 0 to 999.").wait_for()
+
+
+def test_a_static_atlas_of_it(chromium: Any, tmp_path: Path, net: inward.Network) -> None:
+    out = tmp_path / "site"
+    Site(net, ["conv2_reduce"], out, STATIC, {"steps": 2}).make(lambda *_: None)
+    with read_from(chromium, out) as (page, address):
+        page.goto(f"{address}#/0/conv2_reduce/63")
+        page.get_by_role("heading", name="conv2_reduce/63").wait_for()
+        page.get_by_role("img", name="What channel 63 of conv2_reduce looks for").wait_for()
+        page.get_by_role("link", name="conv2_reduce", exact=True).first.click()
+        page.get_by_text("64 channels").wait_for()
+        page.locator('[data-node="mixed3a"]').dblclick()
+        page.locator('[data-node="mixed3a.conv3x3"]').or_(
+            page.locator('[data-node="mixed3a.conv5x5"]')
+        ).first.wait_for()

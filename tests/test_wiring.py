@@ -23,6 +23,11 @@ def test_branches_meet_in_the_operation_that_joins_them() -> None:
         f"mixed3b.{name}" for name in ("conv1x1", "conv3x3_reduce", "conv5x5_reduce", "pool")
     }
     assert {a for a, b in edges if b == "conv2_reduce"} == {"lrn1.local_response_norm"}
+    # One operation stands for several, which nothing reads any more.
+    unread = {n["id"] for n in told["nodes"] if "computed without it" in n["note"]}
+    assert {"lrn1.pow", "lrn2.pow"} <= unread
+    assert all(name.startswith(("lrn1.", "lrn2.")) for name in unread)
+    assert not nodes["lrn1.local_response_norm"]["note"]
 
 
 def test_sizes_are_no_edges_and_a_network_without_a_graph_says_so() -> None:

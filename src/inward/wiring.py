@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import fx
 
-from inward.network.graph import Graph, Point
+from inward.network.graph import Graph, Point, ancestors
 from inward.network.layout import op_name
 from inward.network.network import Network
 
 INPUT = "input"
 # Of a point that gives what it is given: there is nothing to draw between them.
 _IDENTITY = "returns its input"
+_UNREAD = "the answer is computed without it, by one operation in the place of several"
 
 
 def wiring(net: Network) -> dict[str, Any]:
@@ -37,6 +38,8 @@ def wiring(net: Network) -> dict[str, Any]:
     nodes += [_end(name, shown[around], op) for name, (around, op) in ends.items()]
     leaves |= {name: shown[around] for name, (around, _) in ends.items()}
     exact = isinstance(graph, Graph)
+    if isinstance(graph, Graph):
+        _note_unread(nodes, graph, leaves)
     return {
         "name": net.name,
         "size": list(net.size),
@@ -45,6 +48,16 @@ def wiring(net: Network) -> dict[str, Any]:
         "nodes": nodes,
         "edges": _edges(graph, leaves, taken) if isinstance(graph, Graph) else [],
     }
+
+
+def _note_unread(nodes: list[dict[str, Any]], graph: Graph, leaves: Mapping[str, Point]) -> None:
+    """Says of operations that nothing on the way to the output reads, since one in their place is faster."""
+    known = {each.name: each for each in graph.module.graph.nodes}
+    live = {each.name for each in ancestors([known[name] for name in graph.outputs])}
+    for told in nodes:
+        point = leaves.get(told["id"])
+        if point is not None and not told["note"] and point.node not in live:
+            told["note"] = _UNREAD
 
 
 def timed(net: Network, told: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, float]:

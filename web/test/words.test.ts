@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { kindOf } from '../src/graph/kinds';
 import { ticksOf } from '../src/graph/ticks';
-import { found as foundNames } from '../src/methods/fields';
+import { found as foundNames, optionIn } from '../src/methods/fields';
 import { compact, milliseconds, percent, shapeText, short } from '../src/graph/numbers';
 import { cividis, scaleOf } from '../src/graph/scale';
 import { search } from '../src/graph/search';
@@ -92,5 +92,15 @@ describe('ticks', () => {
     const at = ticksOf(edges).map((tick) => tick.at);
     expect(Math.min(...at.slice(1).map((each, index) => each - at[index]!))).toBeGreaterThanOrEqual(0.14);
     expect(at.length).toBeGreaterThan(3);
+  });
+});
+
+describe('what a method finds wrong', () => {
+  const names = ['steps', 'step_size', 'norm', 'at', 'target'];
+  it('is of the option that is named first', () => {
+    expect(optionIn('steps are 1 or more, not 0', names)).toBe('steps');
+    expect(optionIn("there is no norm 'l3' at this point", names)).toBe('norm');
+    expect(optionIn('--step-size is above 0', names)).toBe('step_size');
+    expect(optionIn('the network failed', names)).toBeUndefined();
   });
 });

@@ -73,5 +73,7 @@ function Input() {
 }
 
 function whyNot(node: GraphNode): string {
+  // The last operation of a module: its values have the name of that.
+  if (node.kind === 'operation') return `What it gives is what ${node.parent} gives: select that to see its channels. ${node.note}`;
   return `This is no point of its own: several tensors leave it, or none. Unfold it and select what is inside. ${node.note}`;
 }
