@@ -92,7 +92,9 @@ class _Known:
         """What is read later is what was written; nothing else may share the memory that is written into."""
         target: Any = node.args[0]
         before = [user for user in target.users if user < node]
-        if target not in self.own or not all(user in self.own for user in before):
+        # A second write is of what the first gave; one that is not is not understood here.
+        again = any(user.target in _WRITING and user.args[0] is target for user in before)
+        if again or target not in self.own or not all(user in self.own for user in before):
             return None
         tensors = [other.meta["val"] for other in node.all_input_nodes]
         if len({t.dtype for t in tensors if isinstance(t, Tensor)}) != 1 or not tensors[0].is_floating_point():
