@@ -114,7 +114,9 @@ def test_a_static_atlas_of_it(chromium: Any, tmp_path: Path, net: inward.Network
         page.get_by_role("img", name="What channel 63 of conv2_reduce looks for").wait_for()
         page.get_by_role("link", name="conv2_reduce", exact=True).first.click()
         page.get_by_text("64 channels").wait_for()
-        page.locator('[data-node="mixed3a"]').dblclick()
+        # What was selected is brought into sight first; a search finds what is folded away.
+        page.get_by_role("combobox", name="Search for a point").fill("mixed3a.conv3x3")
+        page.keyboard.press("Enter")
         page.locator('[data-node="mixed3a.conv3x3"]').or_(
             page.locator('[data-node="mixed3a.conv5x5"]')
         ).first.wait_for()
