@@ -40,6 +40,15 @@ class Page:
     def go(self, place: str) -> None:
         self.shown.goto(f"http://127.0.0.1:{self.client.port}/{place}")
 
+    def cancels_after_a_reload(self, job: str, method: str) -> None:
+        """A job that runs is found again after loading the page anew, and is cancelled there."""
+        self.client.until(job, "running")
+        self.shown.reload()
+        self.shown.get_by_role("application", name="Architecture").wait_for()
+        self.shown.get_by_role("button", name="Jobs").first.click()
+        self.shown.get_by_role("button", name=f"Cancel {method}").click()
+        assert self.client.until(job, "cancelled", "done")["state"] == "cancelled"
+
     def node(self, name: str) -> Any:
         """A node of the graph."""
         return self.shown.locator(f'[data-node="{name}"]')

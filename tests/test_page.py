@@ -167,15 +167,10 @@ def test_a_file_that_is_no_picture_is_told(wide: Page, tmp_path: Path) -> None:
 
 
 def test_a_job_is_found_again_after_loading_the_page_anew_and_cancelled(wide: Page) -> None:
-    shown = wide.enter()
+    wide.enter()
     # Of a method that no grid of channels asks for, so that there is one to cancel.
     long = wide.client.submit("class-visualization", addresses=["class:7"], options={"steps": 5000})
-    wide.client.until(long["id"], "running")
-    shown.reload()
-    shown.get_by_role("application", name="Architecture").wait_for()
-    shown.get_by_role("button", name="Jobs").or_(shown.get_by_role("button", name="job")).first.click()
-    shown.get_by_role("button", name="Cancel class-visualization").click()
-    assert wide.client.until(long["id"], "cancelled", "done")["state"] == "cancelled"
+    wide.cancels_after_a_reload(long["id"], "class-visualization")
 
 
 def test_without_the_link_and_without_a_server(chromium: Any, client: Client, tmp_path: Path) -> None:

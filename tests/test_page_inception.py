@@ -87,12 +87,7 @@ def test_a_photograph_is_explained_and_attacked(page: Page, net: inward.Network,
 def test_a_job_is_found_again_and_cancelled_and_a_channel_has_its_address(wide: Page, net: inward.Network) -> None:
     shown = wide.enter()
     long = wide.client.submit("class-visualization", addresses=["class:7"], options={"steps": 5000})
-    wide.client.until(long["id"], "running")
-    shown.reload()
-    shown.get_by_role("application", name="Architecture").wait_for()
-    shown.get_by_role("button", name="Jobs").first.click()
-    shown.get_by_role("button", name="Cancel class-visualization").click()
-    assert wide.client.until(long["id"], "cancelled", "done")["state"] == "cancelled"
+    wide.cancels_after_a_reload(long["id"], "class-visualization")
     wide.go("#/0/conv2_reduce/9")
     shown.get_by_role("heading", name="conv2_reduce/9").wait_for()
     shown.get_by_text(" after 256 passes").first.wait_for(timeout=1_200_000)

@@ -16,7 +16,7 @@ WAITING = 128
 class Prompt(H11Protocol):
     """A connection of uvicorn, which by itself waits forever for the head of a request, and beyond a number refuses."""
 
-    waiting: ClassVar[dict[Prompt, asyncio.TimerHandle]] = {}
+    waiting: ClassVar[dict[Prompt, asyncio.TimerHandle]]
 
     def connection_made(self, transport: Any) -> None:
         """Begins to wait."""
@@ -50,3 +50,8 @@ class Prompt(H11Protocol):
         timer = self.waiting.pop(self, None)
         if timer is not None:
             timer.cancel()
+
+
+def prompt() -> type[Prompt]:
+    """Connections of one server: those of another live in another thread."""
+    return type("Prompt", (Prompt,), {"waiting": {}})

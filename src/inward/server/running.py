@@ -5,11 +5,11 @@ from __future__ import annotations
 import uvicorn
 
 from inward.server.app import create_app
-from inward.server.connections import Prompt
+from inward.server.connections import prompt
 from inward.server.settings import Settings
 
 # Seconds: for a connection that is idle, and for open streams at the end.
-_IDLE, _ENDING = 10, 2
+_IDLE, _ENDING = 5, 2
 
 
 def server_of(settings: Settings) -> uvicorn.Server:
@@ -27,6 +27,6 @@ def server_of(settings: Settings) -> uvicorn.Server:
         timeout_graceful_shutdown=_ENDING,
         h11_max_incomplete_event_size=32 * 1024,
         ws="none",
-        http=Prompt,
+        http=prompt(),
     )
     return uvicorn.Server(config)
