@@ -350,7 +350,7 @@ def test_results_and_given_pictures_are_there_after_a_restart(net: inward.Networ
 
 
 def test_a_full_queue_is_told(net: inward.Network, tmp_path: Path) -> None:
-    with serving([net], tmp_path, waiting=2) as client:
+    with serving([net], tmp_path, waiting=2, at_once=1) as client:
         steps = {"steps": 5000}
         first = client.submit("feature-visualization", addresses=["conv/0"], options=steps)
         client.until(first["id"], "running")

@@ -247,7 +247,7 @@ def test_a_full_disk_is_told(client: Client, tmp_path: Path) -> None:
         assert "cannot be written" in told["error"]
         (tmp_path / "out" / "images").write_text("in the way")
         given = client.ask("POST", "/api/images", png(30, 20))
-        assert given.status == 422
+        assert given.status == 507
         assert "cannot be kept" in given.json["error"]
     (tmp_path / "file").write_text("")
     with pytest.raises(inward.InwardError, match="give another --out"), serving([net], tmp_path / "file"):

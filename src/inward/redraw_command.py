@@ -128,6 +128,11 @@ def _one(
         note(shown.bar, f"{name}: {text}")
 
 
+def longest_of(row: Method) -> int | None:
+    """The long side at which a picture is redrawn unless asked otherwise; 0: its own, None: as the network sees it."""
+    return _LONGEST.get(row.command)
+
+
 def read_for(row: Method, net: Network, file: Path, longest: int | None = None) -> Images:
     """A picture as a method redraws it: as the network sees it, or whole with its long side at ``longest``.
 

@@ -29,6 +29,8 @@ _KEPT = 3
 _PASSING = 0.5
 # Half of what is free is left to others.
 _SHARE = 0.5
+# What is left free beside works that have begun.
+_RESERVE = 2**29
 # Beyond this a batch is not faster, and more is lost where a long run is stopped.
 _MOST = {"cpu": 16, "cuda": 128, "mps": 32}
 
@@ -91,6 +93,14 @@ def bytes_of(net: Network, keys: Sequence[str], size: Size) -> int:
         if node.op == "call_function" and isinstance(value, Tensor):
             found += math.prod(sizes(value, 1)) * value.element_size()
     return found
+
+
+def bytes_to_begin(net: Network) -> int:
+    """The memory that has to be free for a work to begin beside another: one image of its size, with gradients.
+
+    A work takes :data:`_SHARE` of what is free; what it has made stays while another one computes.
+    """
+    return _RESERVE + int(_KEPT / _SHARE) * bytes_of(net, list(net.points), net.size)
 
 
 def multiply_adds_of(net: Network, keys: Sequence[str], size: Size) -> int:

@@ -18,8 +18,6 @@ from starlette.staticfiles import StaticFiles
 from inward.errors import InwardError
 from inward.server import routes
 from inward.server.forms import OptionError
-from inward.server.jobs import TooManyJobsError
-from inward.server.library import TooLargeError
 from inward.server.security import Guard, TooLongError, policy, refusal
 from inward.server.settings import Settings
 from inward.server.state import Server
@@ -142,9 +140,8 @@ def _handle_connections(app: FastAPI) -> None:
 
 
 def _status(error: InwardError) -> int:
-    if isinstance(error, TooManyJobsError):
-        return 429
-    return 413 if isinstance(error, TooLargeError) else error.status if isinstance(error, routes.MissingError) else 422
+    """What an error says of itself, else that what was asked for does not fit."""
+    return getattr(error, "status", 422)
 
 
 def _option(error: InwardError) -> dict[str, str]:

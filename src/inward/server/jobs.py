@@ -29,6 +29,8 @@ class Cancelled(BaseException):
 class TooManyJobsError(InwardError):
     """As many jobs wait as may."""
 
+    status = 429
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -69,6 +71,7 @@ class Job:
     error: str | None = None
     results: dict[str, str] = field(default_factory=dict)
     created: float = field(default_factory=time.time)
+    taken: bool = False
     stopped: bool = False
 
     def told(self) -> dict[str, Any]:
@@ -117,16 +120,22 @@ Work: TypeAlias = Callable[[Ask, Progress], None]
 
 
 class Jobs:
-    """All jobs of a server: two threads, one for what was asked and one for the background."""
+    """All jobs of a server.
 
-    def __init__(self, work: Work, turns: Turns, most: int) -> None:
+    ``at_once`` of those that were asked for compute in turn where ``fits`` says of each that there is memory for it
+    beside the others, and one of the background.
+    """
+
+    def __init__(
+        self, work: Work, turns: Turns, most: int, *, at_once: int = 4, fits: Callable[[Ask], bool] = lambda _: True
+    ) -> None:
         self.turns = turns
-        self._work, self._most = work, most
+        self._work, self._most, self._fits = work, most, fits
         self._jobs: dict[str, Job] = {}
         self._change = threading.Condition()
         self._listeners: set[Listener] = set()
         self._closed = False
-        urgencies = (Urgency.ASKED, Urgency.BACKGROUND)
+        urgencies = [Urgency.ASKED] * at_once + [Urgency.BACKGROUND]
         self._threads = [threading.Thread(target=self._run, args=(u,), daemon=True) for u in urgencies]
         for thread in self._threads:
             thread.start()
@@ -214,15 +223,14 @@ class Jobs:
         with self._change:
             while not self._closed:
                 for job in self._jobs.values():
-                    if job.state == "waiting" and job.ask.urgency == urgency:
-                        job.state = "running"
+                    if job.state == "waiting" and not job.taken and job.ask.urgency == urgency:
+                        job.taken = True
                         return job
                 self._change.wait()
         return None
 
     def _run(self, urgency: Urgency) -> None:
         while (job := self._next(urgency)) is not None:
-            self.tell(job)
             state, error = self._end(job, urgency)
             with self._change:
                 job.state, job.error = state, error
@@ -230,10 +238,19 @@ class Jobs:
                     job.total = job.done = max(1, job.total or 1)
             self.tell(job)
 
+    def _begin(self, job: Job) -> None:
+        """It computes from now on. Raises Cancelled for a job that was stopped while it waited."""
+        with self._change:
+            if job.stopped:
+                raise Cancelled
+            job.state = "running"
+        self.tell(job)
+
     def _end(self, job: Job, urgency: Urgency) -> tuple[State, str | None]:
         """Does the work of a job, and says how it ended."""
         try:
-            with self.turns.turn(urgency) as ticket:
+            with self.turns.turn(urgency, lambda: job.stopped or self._fits(job.ask)) as ticket:
+                self._begin(job)
                 self._work(job.ask, Progress(self, job, ticket))
         except (Cancelled, TooManyError):
             return "cancelled", None

@@ -34,6 +34,14 @@ _ORIENTATION, _TURNED = 0x0112, 5
 class TooLargeError(InwardError):
     """A picture over the limits."""
 
+    status = 413
+
+
+class UnkeptError(InwardError):
+    """The disk does not take it."""
+
+    status = 507
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -122,7 +130,7 @@ class Library:
             picture = opened(draft, "RGB")
             draft.replace(file)
         except OSError as error:
-            raise InwardError(f"the picture cannot be kept ({error.strerror})") from error
+            raise UnkeptError(f"the picture cannot be kept ({error.strerror})") from error
         except InwardError as error:
             raise InwardError("this picture cannot be read whole; save it again, or give another") from error
         finally:

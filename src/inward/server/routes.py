@@ -57,6 +57,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         421: "The server is not called by this name.",
         422: "Something asked for does not fit.",
         429: "Too much waits.",
+        507: "The disk is full, or cannot be written.",
     }.items()
 }
 

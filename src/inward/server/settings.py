@@ -26,6 +26,7 @@ class Settings:
         upload_pixels: of a picture.
         uploads: pictures that are kept, at most.
         waiting: jobs that wait, at most.
+        at_once: jobs that compute in turn, at most; fewer where there is no memory for them.
         slow: seconds in which a request has to be there whole.
         framed: whether the page is shown inside of another, a notebook's, in which browsers keep no cookies: the token
             is a part of every address then.
@@ -41,5 +42,6 @@ class Settings:
     upload_pixels: int = 50_000_000
     uploads: int = 500
     waiting: int = 200
+    at_once: int = 4
     slow: float = 60.0
     framed: bool = False

@@ -30,7 +30,7 @@ class Server:
         self.turns = Turns()
         self.studies = Studies(settings.nets, settings.folder, settings.out)
         self.work = Work(settings.nets, self.library, self.store, self.studies)
-        self.jobs = Jobs(self.work, self.turns, settings.waiting)
+        self.jobs = Jobs(self.work, self.turns, settings.waiting, at_once=settings.at_once, fits=self.work.fits)
 
     @contextmanager
     def computing(self) -> Iterator[None]:

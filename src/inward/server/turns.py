@@ -1,13 +1,17 @@
-"""Who computes: one at a time, the most urgent first, also between two passes of a longer work."""
+"""Who computes: one at a time, the most urgent first, equals in turn, also between two passes of a longer work."""
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
+
+import torch
 
 
 class Urgency(IntEnum):
@@ -24,60 +28,97 @@ class TooManyError(Exception):
 
 @dataclass(eq=False)
 class Ticket:
-    """Somebody who computes, or waits to."""
+    """Somebody who computes, or waits to; ``fits`` says whether there is memory to begin beside others."""
 
     urgency: Urgency
-    number: int
+    fits: Callable[[], bool]
+    number: int = 0
+    begun: bool = False
+    since: float = 0.0
+    _drawn: list[torch.Tensor] | None = None
+    _held: ExitStack = field(default_factory=ExitStack)
+
+    def take(self) -> None:
+        """Begins or goes on, with the process as it left it."""
+        self.begun, self.since = True, time.monotonic()
+        self._held.enter_context(self._surroundings())
+
+    def leave(self) -> None:
+        """Stops for now, or for good, with the process as it was found."""
+        self._held.close()
+
+    @contextmanager
+    def _surroundings(self) -> Iterator[None]:
+        outside = _generators()
+        if self._drawn is not None:
+            _put_back(self._drawn)
+        try:
+            with warnings.catch_warnings():
+                if self.urgency != Urgency.REQUEST:
+                    # What a result says of itself is in its notes.
+                    warnings.simplefilter("ignore")
+                yield
+        finally:
+            self._drawn = _generators()
+            _put_back(outside)
+
+
+def _generators() -> list[torch.Tensor]:
+    """The states of PyTorch's global generators."""
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [])]
+
+
+def _put_back(states: list[torch.Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    for device, state in enumerate(states[1:]):
+        torch.cuda.set_rng_state(state, device)
 
 
 @dataclass
 class Turns:
     """One computation at a time.
 
-    A work that takes long gives way between its passes to one that is more urgent, and goes on when that has ended:
-    so works are nested, and what each changes of the process (generators, filters of warnings) is put back in order.
-    At most one of every urgency has begun; that is how many hold memory.
+    A work that takes long gives way between its passes: to one that is more urgent at once, to its equals when it has
+    had ``share`` seconds. It takes what it changes of the process (generators, filters of warnings) along, so that
+    works may end in any order. Beside one that has begun, another of the same urgency begins only where it fits.
     """
 
     most: int = 32
+    share: float = 0.5
     _free: threading.Condition = field(default_factory=threading.Condition)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _waiting: list[Ticket] = field(default_factory=list)
-    _paused: list[Ticket] = field(default_factory=list)
     _now: Ticket | None = None
     _closed: bool = False
 
     @contextmanager
-    def turn(self, urgency: Urgency) -> Iterator[Ticket]:
+    def turn(self, urgency: Urgency, fits: Callable[[], bool] = lambda: True) -> Iterator[Ticket]:
         """Within, nobody else computes, but for whom :meth:`give_way` lets in.
 
-        Raises TooManyError where ``most`` requests wait, or at the end.
+        Raises TooManyError where ``most`` wait and this is a request, or at the end.
         """
         with self._free:
-            if urgency == Urgency.REQUEST and len(self._waiting) >= self.most:
+            if urgency == Urgency.REQUEST and sum(not other.begun for other in self._waiting) >= self.most:
                 raise TooManyError
-            ticket = Ticket(urgency, next(self._numbers))
-            self._waiting.append(ticket)
-            self._next()
-            self._free.wait_for(lambda: self._now is ticket or self._closed)
+            ticket = Ticket(urgency, fits)
+            self._wait(ticket)
             if self._now is not ticket:
                 raise TooManyError
         try:
             yield ticket
         finally:
             with self._free:
-                self._now = None
+                self._release(ticket)
                 self._next()
 
     def give_way(self, ticket: Ticket) -> None:
-        """Lets those compute first who are more urgent than the holder of this ticket; back when it is its turn."""
+        """Lets others compute first, where it is their turn; back when it is that of the holder of this ticket."""
         with self._free:
-            if not any(other.urgency < ticket.urgency for other in self._waiting):
-                return
-            self._paused.append(ticket)
-            self._now = None
-            self._next()
-            self._free.wait_for(lambda: self._now is ticket or self._closed)
+            others = {other.urgency for other in self._able()}
+            over = time.monotonic() - ticket.since >= self.share
+            if min(others, default=ticket.urgency) < ticket.urgency or (over and ticket.urgency in others):
+                self._release(ticket)
+                self._wait(ticket, behind=over)
 
     def close(self) -> None:
         """Nobody waits any more."""
@@ -85,13 +126,30 @@ class Turns:
             self._closed = True
             self._free.notify_all()
 
+    def _wait(self, ticket: Ticket, *, behind: bool = True) -> None:
+        """Until it is its turn, ``behind`` its equals or where it was, or the end."""
+        ticket.number = next(self._numbers) if behind else ticket.number
+        self._waiting.append(ticket)
+        self._next()
+        self._free.wait_for(lambda: self._now is ticket or self._closed)
+        if self._now is ticket:
+            ticket.take()
+        else:
+            self._waiting.remove(ticket)
+
+    def _release(self, ticket: Ticket) -> None:
+        ticket.leave()
+        if self._now is ticket:
+            self._now = None
+
+    def _able(self) -> list[Ticket]:
+        """Who could compute now: nobody begins beside an equal that has begun, unless there is memory for both."""
+        begun = {other.urgency for other in (*self._waiting, self._now) if other is not None and other.begun}
+        return [one for one in self._waiting if one.begun or one.urgency not in begun or one.fits()]
+
     def _next(self) -> None:
-        if self._now is not None:
-            return
-        best = min(self._waiting, key=lambda t: (t.urgency, t.number), default=None)
-        if best is not None and (not self._paused or best.urgency < self._paused[-1].urgency):
-            self._waiting.remove(best)
-            self._now = best
-        elif self._paused:
-            self._now = self._paused.pop()
+        if self._now is None:
+            self._now = min(self._able(), key=lambda t: (t.urgency, t.number), default=None)
+            if self._now is not None:
+                self._waiting.remove(self._now)
         self._free.notify_all()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import math
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from inward.errors import CallError
 from inward.explain_command import with_input
 from inward.network.network import Network
+from inward.network.room import bytes_to_begin, free_bytes
 from inward.pictures import read
-from inward.redraw_command import read_for
+from inward.redraw_command import longest_of, read_for
 from inward.results import Driven, Perturbation, Redrawn, Result
 from inward.row import Pass
 from inward.runs.film import LateFilming
@@ -36,6 +37,16 @@ class Work:
     library: Library
     store: Store
     studies: Studies
+    _needed: dict[int, int] = field(default_factory=dict)
+
+    def fits(self, ask: Ask) -> bool:
+        """Whether there is memory to begin this beside what has begun; not known of a network before its first job."""
+        needed = self._needed.get(ask.network)
+        if needed is None:
+            return False
+        net, longest = self.nets[ask.network], longest_of(ask.row)
+        larger = longest**2 / math.prod(net.size) if longest else 1
+        return free_bytes(net.device) >= needed * max(1, larger)
 
     def keys(self, ask: Ask) -> dict[str, str]:
         """The ids of what is asked for: by address, or under no name for a picture."""
@@ -53,6 +64,8 @@ class Work:
 
     def __call__(self, ask: Ask, progress: Progress) -> None:
         """Computes what is not there yet."""
+        if ask.network not in self._needed:
+            self._needed[ask.network] = bytes_to_begin(self.nets[ask.network])
         if ask.row is STUDY:
             for point in ask.addresses:
                 self.studies.make(ask.network, point, progress)
@@ -64,9 +77,7 @@ class Work:
             progress.found(address, keys[address])
         if not todo:
             return
-        with tempfile.TemporaryDirectory(prefix="inward-") as folder, warnings.catch_warnings():
-            # What a result says of itself is in its notes.
-            warnings.simplefilter("ignore")
+        with tempfile.TemporaryDirectory(prefix="inward-") as folder:
             film = LateFilming(_VIDEO if ask.video else None, todo[0], Path(folder))
             given = self._given(ask, todo)
             steps = _steps(ask, self.nets[ask.network], given)
