@@ -117,6 +117,53 @@ def test_a_photograph_is_given_explained_and_attacked(wide: Page, tmp_path: Path
     assert column.locator("[data-address]").first.get_attribute("data-address") == f"stage2.1/{most}"
 
 
+def test_the_next_channel_is_the_next_of_the_order_that_was_chosen(wide: Page) -> None:
+    shown = wide.enter("#/0/stage2.1?image=coffee")
+    column = shown.get_by_role("region", name="inward/normal")
+    column.get_by_text("Activation", exact=True).click()
+    maxima = wide.client.get("networks/0/activations?image=coffee&point=stage2.1")["maxima"]
+    first, second = sorted(range(len(maxima)), key=lambda unit: -maxima[unit])[:2]
+    shown.goto(f"http://127.0.0.1:{wide.client.port}/#/0/stage2.1/{first}?image=coffee")
+    shown.get_by_text(f"; 1 of {len(maxima)} by activation").wait_for()
+    shown.keyboard.press("]")
+    shown.wait_for_url(f"**#/0/stage2.1/{second}?image=coffee")
+
+
+def test_several_methods_run_at_once_for_one_target_and_are_compared(wide: Page) -> None:
+    shown = wide.enter("#/0?tab=explain&image=coffee")
+    shown.get_by_role("checkbox", name="occlusion", exact=True).click()
+    shown.get_by_role("combobox", name="Target of all").fill("class:4")
+    shown.keyboard.press("Escape")
+    shown.get_by_role("button", name="Run all 2").click()
+    pictures = []
+    for method in ("saliency", "occlusion"):
+        column = shown.get_by_role("region", name=f"{method} of inward/normal")
+        column.locator("img").first.wait_for(timeout=120_000)
+        measures = column.get_by_label(f"Measures of {method}")
+        assert measures.get_by_text("church (class:4)").count() == 1
+        pictures.append(column.locator("img").first.bounding_box())
+    assert {j["options"]["target"] for j in wide.client.get("jobs") if j["image"] == "coffee"} == {"class:4"}
+    # What they found begins at one height, though their forms do not end at one.
+    assert pictures[0]["y"] == pytest.approx(pictures[1]["y"], abs=1)
+    assert pictures[0]["x"] < pictures[1]["x"]
+
+
+def test_addresses_as_in_python_lead_there_and_what_is_not_there_is_said(wide: Page) -> None:
+    shown = wide.enter("#/0/class:4")
+    shown.wait_for_url("**#/0/fc/4")
+    shown.get_by_role("heading", name="fc/4").wait_for()
+    shown.get_by_text("church").first.wait_for()
+    wide.go("#/0/image")
+    shown.wait_for_url("**#/0/input")
+    wide.go("#/7/conv?image=nowhere")
+    told = shown.get_by_role("alert")
+    told.get_by_text("There is no network 7 here; this is inward/normal. There is no picture nowhere here;").wait_for()
+    missed = wide.client.ask("GET", "/nosuch", headers={"Accept": "text/html"})
+    assert (missed.status, missed.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert b"There is no page at this address" in missed.body
+    assert wide.client.ask("GET", "/nosuch").json["error"] == "there is no such page"
+
+
 def test_a_module_is_unfolded_and_nodes_are_colored_by_their_time(page: Page) -> None:
     shown = page.enter()
     assert page.node("stage1.0.conv1").count() == 0

@@ -58,7 +58,11 @@ def test_what_is_shown_is_what_python_computes(
     facts = read(out, f"networks/0/facts/{slug(POINT)}.json")
     assert facts["units"] == units
     assert facts["source"].startswith("inward/nets/resnet.py:")
-    assert len(read(out, "networks/0/architecture.json")["edges"]) == 76
+    architecture = read(out, "networks/0/architecture.json")
+    assert len(architecture["edges"]) == 76
+    times = read(out, "networks/0/times.json")
+    assert times.keys() <= {node["id"] for node in architecture["nodes"]}
+    assert times[POINT] > 0
     found = read(out, f"networks/0/units/{slug(POINT)}.json")
     chosen = SHEET + 3
     picture = inward.visualize(net, [f"{POINT}/{chosen}"], steps=2)

@@ -27,7 +27,7 @@ def points_table(
 
     Raises CallError for a depth below 1.
     """
-    _check_depth(depth)
+    check_depth(depth)
     return [
         {
             "name": p.name,
@@ -47,7 +47,8 @@ def points_table(
     ]
 
 
-def _check_depth(depth: int | None) -> None:
+def check_depth(depth: int | None) -> None:
+    """Raises CallError for a depth below 1."""
     if depth is not None and depth < 1:
         raise CallError(f"a tree has 1 level or more, not {depth}")
 
@@ -84,7 +85,7 @@ def tree(net: Network, depth: int | None = None, seconds: Mapping[str, float] | 
 
     Raises CallError for a depth below 1.
     """
-    _check_depth(depth)
+    check_depth(depth)
     whole = totals(net)
     height, width = net.size
     head = Text.assemble(

@@ -73,6 +73,7 @@ def show(
         shared: how the network is made.
     """
     net = shared.network(model, weights=None if _carries_weights(model) else "random")
+    architecture.check_depth(depth)
     taken = seconds(net) if time else None
     if time and not taken:
         raise CallError("the operations of a network without a graph cannot be timed; leave out --time")

@@ -163,6 +163,7 @@ class Site:
         limits = {"upload_bytes": 0, "upload_pixels": 0, "waiting": 0}
         session = {"version": VERSION, "folder": False, "reading": True, "limits": limits, "networks": [about]}
         self._json("api/networks/0/architecture.json", look.architecture)
+        self._json("api/networks/0/times.json", look.times)
         labels = None if self.net.labels is None else list(self.net.labels)
         self._json("api/networks/0/labels.json", {"labels": labels})
         for name, point in self.net.points.items():

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { diagramsOf, INLET, OUTLET } from '../src/graph/diagram';
+import { diagramsOf, INLET, lineKey, OUTLET, waysOf } from '../src/graph/diagram';
 import { everything, fold, initialFold, reveal, shownOf, unfold } from '../src/graph/fold';
 import { lift, standsFor } from '../src/graph/lift';
 import { ancestorsOf, childrenOf, treeOf } from '../src/graph/tree';
@@ -77,6 +77,18 @@ describe('diagrams', () => {
     const diagrams = diagramsOf(tree, everything(tree));
     expect(diagrams.get('stage')!.edges).toEqual([[INLET, 'stage.0'], ['stage.0', 'stage.1'], ['stage.1', OUTLET]]);
     expect(diagrams.get('')!.edges).toEqual([['input', 'conv'], ['conv', 'stage'], ['stage', 'fc']]);
+  });
+  it('goes on through the borders of groups on the ways of a node', () => {
+    const ways = (...lines: [string, string][]) => new Set(lines.map(([from, to]) => lineKey(from, to)));
+    expect(waysOf(tree, 'fc')).toEqual(ways(
+      ['stage', 'fc'], ['stage.1', OUTLET], [OUTLET, 'stage'], ['stage.1.add', OUTLET], [OUTLET, 'stage.1'],
+    ));
+    // Of a group what leads to it and from it, not what runs within.
+    expect(waysOf(tree, 'stage.0')).toEqual(ways(
+      ['conv', 'stage'], ['stage', INLET], [INLET, 'stage.0'], ['stage.0', 'stage.1'],
+      ['stage.1', INLET], [INLET, 'stage.1.conv1'], [INLET, 'stage.1.add'],
+    ));
+    expect(waysOf(tree, 'stage.1.conv2')).toEqual(ways(['stage.1.conv1', 'stage.1.conv2'], ['stage.1.conv2', 'stage.1.add']));
   });
   it('has none for what is folded', () => {
     expect([...diagramsOf(tree, new Set(['stage'])).keys()]).toEqual(['', 'stage']);

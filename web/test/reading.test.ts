@@ -32,10 +32,12 @@ describe('reading', () => {
     await reading.architecture(0);
     await reading.labels(0);
     await reading.facts(0, 'Mixed');
+    await reading.times(0);
     await Promise.all([reading.methods(), reading.images(), reading.jobs()]);
     await sheetsOf(0, 'relu:2');
     expect(asked).toEqual([
       'api/session.json', 'api/networks/0/architecture.json', 'api/networks/0/labels.json', 'api/networks/0/facts/~4d~ixed.json',
+      'api/networks/0/times.json',
       'api/methods.json', 'api/images.json', 'api/jobs.json', 'api/networks/0/units/relu~3a~2.json',
     ]);
     expect(reading.filtersUrl(0, 'Conv')).toBe('api/networks/0/filters/~43~onv.png');

@@ -31,6 +31,11 @@ _UNBUILT = (
     "<a href='api/session'>api/session</a>."
 )
 
+_NOWHERE = (
+    "<!doctype html><html lang=en><title>inward: no such page</title><p>There is no page at this address. "
+    "<a href='/'>Open inward</a>."
+)
+
 
 def create_app(settings: Settings, static: Path = STATIC) -> FastAPI:
     """The application of a server.
@@ -100,7 +105,9 @@ def _handle_errors(app: FastAPI) -> None:
         return refusal(422, _said(error.errors()))
 
     @app.exception_handler(HTTPException)
-    def missing(_: Request, error: HTTPException) -> Response:
+    def missing(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404 and "text/html" in request.headers.get("accept", ""):
+            return HTMLResponse(_NOWHERE, status_code=404, headers={"Content-Security-Policy": "default-src 'none'"})
         if isinstance(error.__cause__, TooLongError):
             return refusal(413, str(error.__cause__))
         words = {

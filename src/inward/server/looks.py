@@ -17,7 +17,7 @@ from inward.architecture import totals
 from inward.errors import CallError, InwardError
 from inward.methods.predict import predict
 from inward.network.ablation import without
-from inward.network.network import Network
+from inward.network.network import Network, node_of
 from inward.network.receptive import Field, receptive_fields
 from inward.network.timing import seconds
 from inward.pictures import read
@@ -52,7 +52,13 @@ class Look:
             "parameters": net.parameters,
             "multiply_adds": totals(net)["multiply_adds"],
             "device": str(net.device),
+            "logits": None if classes is None else self._logits(),
         }
+
+    def _logits(self) -> str | None:
+        """The point whose units are the classes; None where it is none that can be pointed at."""
+        node = node_of(self.net.graph(self.net.size), self.net.resolve("class:0"))
+        return next((p.name for p in reversed(self.net.points.values()) if p.node == node and not p.note), None)
 
     @cached_property
     def architecture(self) -> dict[str, Any]:

@@ -9,35 +9,28 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
 from inward import draw
 from inward.errors import CallError
 from inward.methods.method import Method
 from inward.methods.table import TABLE
 from inward.pictures import read
-from inward.server.forms import checked, schema
+from inward.server import places
+from inward.server.asking import ADDRESS, Asked, ask_of
+from inward.server.forms import schema
 from inward.server.jobs import ENDED, Ask, Job
 from inward.server.library import Picture, thumbnail
-from inward.server.looks import Look
-from inward.server.state import Server
-from inward.server.studying import STUDY, studied
+from inward.server.state import MissingError, Server
 from inward.version import VERSION
 
 # At most so often is a page told of a job.
 _PAUSE = 0.2
 _KEEP = {"Cache-Control": "private, max-age=86400"}
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
-_ADDRESS = 400
 _PICTURES = "feature-visualization"
 # More of a point are not shown at once.
 _MOST_UNITS = 4096
-
-
-class MissingError(CallError):
-    """There is no such thing."""
-
-    status = 404
 
 
 class Error(BaseModel):
@@ -62,44 +55,17 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Asked(BaseModel):
-    """A job: a method on a network, of a picture, or of units."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    method: str = Field(max_length=100, description="a name of GET /api/methods")
-    network: int = Field(0, ge=0, le=1)
-    image: str | None = Field(None, max_length=64, description="the id of a picture")
-    addresses: list[Annotated[str, Field(min_length=1, max_length=_ADDRESS)]] = Field([], max_length=64)
-    options: dict[str, Any] = Field({}, description="see the schema of the method")
-    video: bool = Field(False, description="film the picture on its way")
-    background: bool = Field(False, description="after all that was asked for otherwise")
-
-
 def _server(request: Request) -> Server:
     return request.app.state.server
 
 
 Here = Annotated[Server, Depends(_server)]
 Id = Annotated[str, Path(pattern="^[A-Za-z0-9-]{1,96}$")]
-Point = Annotated[str, Query(max_length=_ADDRESS)]
+Point = Annotated[str, Query(max_length=ADDRESS)]
 ImageId = Annotated[str, Query(pattern="^[A-Za-z0-9]{1,64}$")]
 ResultId = Annotated[str, Query(pattern="^[A-Za-z0-9-]{1,96}$")]
 Number = Annotated[int, Path(ge=0, le=1)]
 router = APIRouter(responses=_ERRORS)
-
-
-def _look(server: Server, number: int) -> Look:
-    if number >= len(server.looks):
-        raise MissingError("there is no second network; start inward serve with --compare")
-    return server.looks[number]
-
-
-def _picture(server: Server, name: str) -> Picture:
-    try:
-        return server.library.get(name)
-    except CallError as error:
-        raise MissingError(str(error)) from error
 
 
 @router.get("/session")
@@ -118,13 +84,13 @@ def session(server: Here) -> JSONResponse:
 @router.get("/networks/{number}/architecture")
 def architecture(server: Here, number: Number) -> JSONResponse:
     """The points of a network, and which reads which."""
-    return JSONResponse(_look(server, number).architecture)
+    return JSONResponse(server.look(number).architecture)
 
 
 @router.get("/networks/{number}/times")
 def times(server: Here, number: Number) -> JSONResponse:
     """What every node takes of one image on this machine, in seconds; empty for a network without a graph."""
-    look = _look(server, number)
+    look = server.look(number)
     with server.computing():
         return JSONResponse(look.times)
 
@@ -132,27 +98,27 @@ def times(server: Here, number: Number) -> JSONResponse:
 @router.get("/networks/{number}/labels")
 def labels(server: Here, number: Number) -> JSONResponse:
     """The names of the classes, where there are any."""
-    names = _look(server, number).net.labels
+    names = server.look(number).net.labels
     return JSONResponse({"labels": None if names is None else list(names)})
 
 
 @router.get("/networks/{number}/facts")
 def facts(server: Here, number: Number, point: Point) -> JSONResponse:
     """All that is known of a point."""
-    return JSONResponse(_look(server, number).facts(point))
+    return JSONResponse(server.look(number).facts(point))
 
 
 @router.get("/networks/{number}/filters.png", response_class=Response)
 def filters(server: Here, number: Number, point: Point) -> Response:
     """The weights of a first layer, a picture each."""
-    sheet = _look(server, number).filters(point)
+    sheet = server.look(number).filters(point)
     return Response(draw.to_bytes(sheet), media_type="image/png", headers=_KEEP)
 
 
 @router.get("/networks/{number}/answers")
 def answers(server: Here, number: Number, image: ImageId) -> JSONResponse:
     """The five most probable classes of a picture."""
-    look, picture = _look(server, number), _picture(server, image)
+    look, picture = server.look(number), server.picture(image)
     with server.computing():
         return JSONResponse({"top": look.answers(picture.file)})
 
@@ -160,15 +126,33 @@ def answers(server: Here, number: Number, image: ImageId) -> JSONResponse:
 @router.get("/networks/{number}/activations")
 def activations(server: Here, number: Number, image: ImageId, point: Point) -> JSONResponse:
     """Of every unit of a point the largest activation and the mean, on a picture."""
-    look, picture = _look(server, number), _picture(server, image)
+    look, picture = server.look(number), server.picture(image)
     with server.computing():
         return JSONResponse(look.activations(picture.file, point))
+
+
+@router.get("/networks/{number}/maps.jpg", response_class=Response)
+def maps(server: Here, number: Number, image: ImageId, point: Point) -> Response:
+    """Where in a picture each unit of a point is active: maps over the picture, 16 in a row."""
+    look, picture = server.look(number), server.picture(image)
+    with server.computing():
+        found = places.sheet(look.net, look.image(picture.file), point)
+    return Response(places.to_jpeg(found), media_type="image/jpeg", headers=_KEEP)
+
+
+@router.get("/networks/{number}/map.png", response_class=Response)
+def map_of_unit(server: Here, number: Number, image: ImageId, address: Point) -> Response:
+    """Where in a picture a unit is active, with the scale."""
+    look, picture = server.look(number), server.picture(image)
+    with server.computing():
+        found = places.over(look.net, look.image(picture.file), address)
+    return Response(draw.to_bytes(found), media_type="image/png", headers=_KEEP)
 
 
 @router.get("/networks/{number}/sensitivity")
 def sensitivity(server: Here, number: Number, result: ResultId, point: Point) -> JSONResponse:
     """Of every unit of a point, how much an attack changed it: the mean absolute difference over its places."""
-    look = _look(server, number)
+    look = server.look(number)
     try:
         pair = server.store.attacked(result, look.net)
     except CallError as error:
@@ -180,7 +164,7 @@ def sensitivity(server: Here, number: Number, result: ResultId, point: Point) ->
 @router.get("/networks/{number}/ablation")
 def ablation(server: Here, number: Number, image: ImageId, address: Point) -> JSONResponse:
     """The answers to a picture with a unit, and without it."""
-    look, picture = _look(server, number), _picture(server, image)
+    look, picture = server.look(number), server.picture(image)
     with server.computing():
         return JSONResponse(look.ablation(picture.file, address))
 
@@ -188,7 +172,7 @@ def ablation(server: Here, number: Number, image: ImageId, address: Point) -> JS
 @router.get("/networks/{number}/known")
 def known(server: Here, number: Number, point: Point) -> JSONResponse:
     """The units of a point whose pictures are there, as visualize makes them: of each the result and the picture."""
-    look = _look(server, number)
+    look = server.look(number)
     units = min(_MOST_UNITS, look.facts(point)["units"] or 0) if server.store.has_any(_PICTURES) else 0
     row = next(row for row in TABLE if row.name == _PICTURES)
     ask = Ask(row, number, None, tuple(f"{point}/{unit}" for unit in range(units)), {}, {})
@@ -199,7 +183,7 @@ def known(server: Here, number: Number, point: Point) -> JSONResponse:
 @router.get("/networks/{number}/unit")
 def unit(server: Here, number: Number, address: Point) -> JSONResponse:
     """What the pictures of the folder do to a unit, once a job of the method ``activations`` has looked."""
-    return JSONResponse(server.studies.unit(_look(server, number).number, address))
+    return JSONResponse(server.studies.unit(server.look(number).number, address))
 
 
 @router.get("/networks/{number}/example.png", response_class=Response)
@@ -207,7 +191,7 @@ def example(
     server: Here, number: Number, address: Point, rank: Annotated[int, Query(ge=0, le=99)], whole: bool = False
 ) -> Response:
     """What a unit saw where it was excited most, or all of that picture."""
-    shown = server.studies.example(_look(server, number).number, address, rank, whole=whole)
+    shown = server.studies.example(server.look(number).number, address, rank, whole=whole)
     return Response(draw.to_bytes(shown), media_type="image/png", headers=_KEEP)
 
 
@@ -255,52 +239,18 @@ async def add(server: Here, request: Request, name: Annotated[str, Query(max_len
 @router.get("/images/{name}/picture.png", response_class=Response)
 def picture(server: Here, name: Id, network: Annotated[int | None, Query(ge=0, le=1)] = None) -> Response:
     """A picture as a network sees it; without one, at its own shape and small."""
-    found = _picture(server, name)
+    found = server.picture(name)
     if network is None:
         return Response(draw.to_bytes(thumbnail(found)), media_type="image/png", headers=_KEEP)
-    seen = draw.to_picture(read([found.file], _look(server, network).net)[0])
+    seen = draw.to_picture(read([found.file], server.look(network).net)[0])
     return Response(draw.to_bytes(seen), media_type="image/png", headers=_KEEP)
 
 
 @router.post("/jobs", status_code=202, responses={200: {"description": "All of it is known already."}})
 def submit(server: Here, asked: Asked) -> JSONResponse:
     """Computes something; what is known already is there at once."""
-    job = server.jobs.submit(*_checked(server, asked))
+    job = server.jobs.submit(*ask_of(server, asked))
     return JSONResponse(job.told(), status_code=200 if job.state == "done" else 202)
-
-
-def _checked(server: Server, asked: Asked) -> tuple[Ask, dict[str, str]]:
-    """What is asked for, and what of it is there. Raises CallError for what does not fit."""
-    row = next((row for row in (*TABLE, STUDY) if row.name == asked.method), None)
-    if row is None:
-        raise CallError("there is no such method; choose one that is listed")
-    if row is STUDY:
-        return _study(server, asked)
-    net = _look(server, asked.network).net
-    if row.takes == "images" and asked.image is None:
-        raise CallError(f"{row.name} needs a picture; choose one")
-    if row.takes == "addresses" and not asked.addresses:
-        raise CallError(f"{row.name} needs a unit; choose one")
-    image = None if row.takes == "addresses" else _picture(server, asked.image or "").id
-    addresses = tuple(dict.fromkeys(asked.addresses)) if row.takes == "addresses" else ()
-    if asked.video and len(addresses) > 1:
-        raise CallError("one unit is filmed at a time; ask for each")
-    options = checked(row, asked.options, lambda name: str(_picture(server, name).file))
-    for address in addresses:
-        if " " not in address.strip():
-            net.resolve(address)
-    ask = Ask(row, asked.network, image, addresses, options, asked.options, asked.video, asked.background)
-    return ask, server.work.known(ask)
-
-
-def _study(server: Server, asked: Asked) -> tuple[Ask, dict[str, str]]:
-    """The study of points, over the pictures of the folder. It has no options."""
-    net = _look(server, asked.network).net
-    if asked.options or not asked.addresses:
-        raise CallError("a study needs the name of a point, and has no options")
-    points = tuple(dict.fromkeys(studied(net, point) for point in asked.addresses))
-    ask = Ask(STUDY, asked.network, None, points, {}, {}, background=asked.background)
-    return ask, server.work.known(ask)
 
 
 @router.get("/jobs")

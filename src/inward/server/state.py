@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from inward.errors import CallError
 from inward.server.jobs import Jobs
-from inward.server.library import Library
+from inward.server.library import Library, Picture
 from inward.server.looks import Look, looks
 from inward.server.settings import Settings
 from inward.server.store import Store
 from inward.server.studying import Studies
 from inward.server.turns import Turns, Urgency
 from inward.server.work import Work
+
+
+class MissingError(CallError):
+    """There is no such thing."""
+
+    status = 404
 
 
 class Server:
@@ -31,6 +38,19 @@ class Server:
         self.studies = Studies(settings.nets, settings.folder, settings.out)
         self.work = Work(settings.nets, self.library, self.store, self.studies)
         self.jobs = Jobs(self.work, self.turns, settings.waiting, at_once=settings.at_once, fits=self.work.fits)
+
+    def look(self, number: int) -> Look:
+        """A network by its number. Raises MissingError where there is none."""
+        if number >= len(self.looks):
+            raise MissingError("there is no second network; start inward serve with --compare")
+        return self.looks[number]
+
+    def picture(self, name: str) -> Picture:
+        """A picture by its id. Raises MissingError where there is none."""
+        try:
+            return self.library.get(name)
+        except CallError as error:
+            raise MissingError(str(error)) from error
 
     @contextmanager
     def computing(self) -> Iterator[None]:

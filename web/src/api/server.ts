@@ -45,6 +45,8 @@ export const server = {
   abandon: (id: string) => void fetch(`${BASE}jobs/${id}`, { method: 'DELETE', credentials: 'same-origin', keepalive: true }).catch(() => undefined),
   result: (id: string) => ask<Result>(`results/${id}`),
   filtersUrl: (net: number, point: string) => `${BASE}networks/${net}/filters.png?${query({ point })}`,
+  mapsUrl: (net: number, image: string, point: string) => `${BASE}networks/${net}/maps.jpg?${query({ image, point })}`,
+  mapUrl: (net: number, image: string, address: string) => `${BASE}networks/${net}/map.png?${query({ image, address })}`,
   pictureUrl: (image: string, network?: number) => `${BASE}images/${image}/picture.png?${query({ network })}`,
   /** Calls `heard` for each change of a job until the returned function is called; `lost` where the stream breaks. */
   listen: (heard: (job: Job) => void, opened: () => void, lost: () => void): (() => void) => {

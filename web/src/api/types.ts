@@ -9,6 +9,8 @@ export interface Net {
   parameters: number;
   multiply_adds: number;
   device: string;
+  /** The point whose units are the classes. */
+  logits: string | null;
   /** Of an atlas: the points whose channels it shows. */
   points?: string[];
 }

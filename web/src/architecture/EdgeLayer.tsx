@@ -1,21 +1,23 @@
 import { ViewportPortal } from '@xyflow/react';
 import { memo, useMemo } from 'react';
+import { lineKey } from '../graph/diagram';
 import type { Box, Layout } from '../graph/form';
 import { inOne, rectData } from '../graph/paths';
 import classes from './graph.module.css';
 
 interface Props {
   layout: Layout;
-  selected: string | null;
+  /** The lines that are marked. */
+  ways: ReadonlySet<string>;
   /** Nodes too small to be read are drawn here, all in a few paths. */
   far: boolean;
   colorOf: (id: string) => string;
 }
 
 /** The lines between nodes. They are not React Flow's edges, of which thousands would hold the page up. */
-export const EdgeLayer = memo(function EdgeLayer({ layout, selected, far, colorOf }: Props) {
+export const EdgeLayer = memo(function EdgeLayer({ layout, ways, far, colorOf }: Props) {
   const all = useMemo(() => inOne(layout.lines), [layout]);
-  const own = useMemo(() => (selected ? inOne(layout.lines.filter((line) => line.from === selected || line.to === selected)) : null), [layout, selected]);
+  const own = useMemo(() => (ways.size > 0 ? inOne(layout.lines.filter((line) => ways.has(lineKey(line.from, line.to)))) : null), [layout, ways]);
   const boxes = useMemo(() => (far ? byColor(layout.boxes, colorOf) : []), [layout, far, colorOf]);
   return (
     <ViewportPortal>

@@ -6,6 +6,7 @@ import { fold, unfold, type Unfolded } from '../graph/fold';
 import { lift } from '../graph/lift';
 import { shapeText } from '../graph/numbers';
 import type { Scale } from '../graph/scale';
+import { waysOf } from '../graph/diagram';
 import { childrenOf, type Tree } from '../graph/tree';
 import { walk, type Arrow } from '../graph/walk';
 import { EdgeLayer } from './EdgeLayer';
@@ -16,6 +17,7 @@ import { useLayout } from './useLayout';
 import { coveredHeight, DOUBLE, useSight, ZOOMS } from './useSight';
 import classes from './graph.module.css';
 
+const NO_WAYS: ReadonlySet<string> = new Set();
 const FAR = 0.32;
 const LEAF_Z = 1000;
 
@@ -51,6 +53,7 @@ export function Graph({ tree, unfolded, setUnfolded, direction, scale, measuring
   );
   const colorOf = useCallback((id: string) => scale.color(tree.nodes.get(id)!), [scale, tree]);
 
+  const ways = useMemo(() => (selected ? waysOf(tree, selected) : NO_WAYS), [tree, selected]);
   const nodes = useMemo<Node<NodeData>[]>(
     () =>
       (layout?.boxes ?? []).map((box, index) => ({
@@ -144,7 +147,7 @@ export function Graph({ tree, unfolded, setUnfolded, direction, scale, measuring
           deleteKeyCode={null}
           proOptions={{ hideAttribution: true }}
         >
-          {layout && <EdgeLayer layout={layout} selected={selected} far={far} colorOf={colorOf} />}
+          {layout && <EdgeLayer layout={layout} ways={ways} far={far} colorOf={colorOf} />}
         </ReactFlow>
         {layout && <Overview layout={layout} selected={selected} />}
         <Legend scale={scale} measuring={measuring} />

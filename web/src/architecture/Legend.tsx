@@ -1,4 +1,5 @@
 import { use } from 'react';
+import { isReading } from '../api/client';
 import { PicturedPoints } from '../reading/Pictured';
 import { compact, milliseconds } from '../graph/numbers';
 import { CIVIDIS, MEASURES, type Scale } from '../graph/scale';
@@ -28,7 +29,7 @@ export function Legend({ scale, measuring }: { scale: Scale; measuring: string |
             <span>{said(scale.low)}</span>
             <span>{said(scale.high)}</span>
           </div>
-          <p className="quiet">{measuring ?? 'Logarithmic. Uncolored means none.'}</p>
+          <p className="quiet">{measuring ?? `Logarithmic. Uncolored means none.${scale.measure === 'time' && isReading ? ' Measured where this atlas was made.' : ''}`}</p>
         </>
       )}
       {pictured && <p className={classes.marked}>Has pictures</p>}

@@ -8,17 +8,21 @@ import { go, linkTo, useRoute } from '../route/useRoute';
 import { Icon } from '../shell/icons';
 import { PerNetwork } from '../shell/PerNetwork';
 import { useMade } from '../layer/useTiles';
+import { beside } from '../layer/order';
+import { useOrder } from '../layer/useOrder';
 import { useUnitNames } from '../layer/useUnitNames';
 import layer from '../layer/layer.module.css';
 import { Ablation } from './Ablation';
 import { Computed } from './Computed';
 import { Examples } from './Examples';
 import { usePainted } from './usePainted';
+import { Where } from './Where';
 import classes from './channel.module.css';
 
 export function ChannelPage({ point, unit, units }: { point: string; unit: number; units: number }) {
   const route = useRoute();
-  const step = (by: number) => go({ unit: (unit + by + units) % units }, true);
+  const order = useOrder(route.net, point, units);
+  const step = (by: number) => go({ unit: beside(order.units, unit, by) }, true);
   const name = useUnitNames(route.net, point)?.[unit];
   useHotkeys([['[', () => step(-1)], [']', () => step(1)]]);
   return (
@@ -29,7 +33,7 @@ export function ChannelPage({ point, unit, units }: { point: string; unit: numbe
             <a href={linkTo(route, { unit: null })}>{point}</a>/{unit}
           </h2>
           {name && <p><strong>{name}</strong></p>}
-          <p className="quiet">Channel {unit}, of 0 to {units - 1}</p>
+          <p className="quiet">Channel {unit}, of 0 to {units - 1}{order.by !== 'number' && `; ${order.units.indexOf(unit) + 1} of ${units} by ${order.by}`}</p>
         </div>
         <div className={classes.steps}>
           <Tooltip label="Previous channel  [">
@@ -58,20 +62,21 @@ function Channel({ net, point, unit }: { net: number; point: string; unit: numbe
   return (
     <>
       <Computed title="What it looks for" net={net} method="feature-visualization" address={address} known={known?.[address] ?? (made === undefined ? undefined : { result: made })} auto={!isPending} large />
-      {painted && <Further net={net} point={point} address={address} />}
+      {painted && <Further net={net} point={point} address={address} placed={node.grid !== null} />}
     </>
   );
 }
 
 /** What is not looked at first. */
-function Further({ net, point, address }: { net: number; point: string; address: string }) {
+function Further({ net, point, address, placed }: { net: number; point: string; address: string; placed: boolean }) {
   return (
     <>
+      {placed && <Where net={net} address={address} />}
       <Ablation net={net} address={address} />
       <Computed title="Its pixels in the picture" net={net} method="saliency" address={address} onPicture does="Find them" />
       <Examples net={net} point={point} address={address} />
       <Computed title="Unlike one another" net={net} method="feature-visualization" address={address} options={DIVERSE} does="Make four" />
-      <Computed title="What it avoids" net={net} method="feature-visualization" address={`-1 * ${address}`} does="Minimize it" large />
+      <Computed title="What it avoids" hint="A channel that is never below 0, as after a ReLU, can only be kept silent." net={net} method="feature-visualization" address={`-1 * ${address}`} does="Minimize it" large />
       <Computed title="The way there" net={net} method="feature-visualization" address={address} video does="Make a video" large />
     </>
   );

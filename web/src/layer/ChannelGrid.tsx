@@ -1,16 +1,17 @@
 import { Button, SegmentedControl, Switch } from '@mantine/core';
 import { memo, useMemo, useState, type Ref } from 'react';
-import { useActivations, useKnown, useResult, useSensitivity } from '../api/queries';
+import { client } from '../api/client';
+import { useArchitecture, useKnown, useResult } from '../api/queries';
 import type { Job, Known } from '../api/types';
 import { short } from '../graph/numbers';
 import { usePicture } from '../picture/usePicture';
 import { addressOf } from '../route/route';
 import { linkTo, useRoute } from '../route/useRoute';
 import { useKept } from '../shell/useKept';
-import { ordered } from './order';
 import { useUnitNames } from './useUnitNames';
-import { useAttack } from './useAttack';
+import { useOrder } from './useOrder';
 import { useTiles } from './useTiles';
+import { mapOf } from './where';
 import classes from './layer.module.css';
 
 /** Up to so many channels, pictures are made without asking. */
@@ -22,43 +23,41 @@ export function ChannelGrid({ net, point, units }: { net: number; point: string;
   const picture = usePicture();
   const route = useRoute();
   const [making, setMaking] = useState(units <= FEW);
-  const [order, setOrder] = useKept('order of channels', 'number');
+  const order = useOrder(net, point, units, true);
+  const [where, setWhere] = useKept('where in the picture', true);
+  const placed = useArchitecture(net).data?.nodes.find((each) => each.id === point)?.grid != null;
+  const maps = where && placed && picture ? client.mapsUrl(net, picture.id, point) : null;
   const [count, setCount] = useState(PAGE);
   const { data: known, isPending } = useKnown(net, point);
   const { results, watch, error } = useTiles(net, making && !isPending, known ?? NONE);
-  const { data: activations } = useActivations(net, picture?.id ?? null, point);
 
   const names = useUnitNames(net, point);
-  const attack = useAttack(net, picture?.id);
-  const { data: sensitivity } = useSensitivity(net, attack?.results[''], point);
-
-  const changes = sensitivity?.changes;
-  const chosen = order === 'sensitivity' && !changes ? 'number' : order;
-  const values = chosen === 'sensitivity' ? changes : activations?.maxima;
+  // Without an order of their own, the bars are the answers to the picture.
+  const values = order.values[order.by] ?? order.values.activation;
   const most = useMemo(() => Math.max(0, ...(values ?? [])), [values]);
-  const sorted = useMemo(() => ordered(units, chosen === 'number' ? undefined : values), [units, chosen, values]);
 
   return (
     <section className={classes.section}>
       <div className={classes.heading}>
         <h3>{units} channels</h3>
         <Switch label="Make pictures" checked={making} onChange={(event) => setMaking(event.currentTarget.checked)} />
+        {placed && picture && <Switch label="Where" title="Where in the picture each channel is active" checked={where} onChange={(event) => setWhere(event.currentTarget.checked)} />}
         <SegmentedControl
           aria-label="Order of the channels"
-          value={chosen}
-          onChange={setOrder}
+          value={order.by}
+          onChange={order.setBy}
           data={[
             { value: 'number', label: 'Number' },
             { value: 'activation', label: 'Activation' },
-            { value: 'sensitivity', label: 'Sensitivity', disabled: !changes },
+            { value: 'sensitivity', label: 'Sensitivity', disabled: !order.values.sensitivity },
           ]}
         />
       </div>
       {error && <p role="alert" className={classes.bad}>{error}</p>}
       {!picture && <p className="quiet">Choose a picture to see how strongly each channel answers to it.</p>}
-      {picture && <p className={classes.meaning}>{meaning(chosen, attack)}</p>}
-      <ol className={classes.tiles}>
-        {sorted.slice(0, count).map((unit) => {
+      {picture && <p className={classes.meaning}>{meaning(order.by, order.attack)}</p>}
+      <ol className={`${classes.tiles} ${maps ? classes.twofold : ''}`}>
+        {order.units.slice(0, count).map((unit) => {
           const address = addressOf(point, unit);
           return (
             <Tile
@@ -72,6 +71,8 @@ export function ChannelGrid({ net, point, units }: { net: number; point: string;
               result={results.get(address)}
               value={values?.[unit]}
               most={most}
+              maps={maps}
+              units={units}
             />
           );
         })}
@@ -98,15 +99,21 @@ interface TileProps {
   result: string | undefined;
   value: number | undefined;
   most: number;
+  /** The sheet of the maps of all channels. */
+  maps: string | null;
+  units: number;
 }
 
-const Tile = memo(function Tile({ ref, unit, name, address, href, known, result, value, most }: TileProps) {
+const Tile = memo(function Tile({ ref, unit, name, address, href, known, result, value, most, maps, units }: TileProps) {
   const { data } = useResult(known ? undefined : result);
   const picture = known ?? data?.files.find((file) => file.kind === 'picture')?.url;
   return (
     <li ref={ref} data-address={address}>
       <a className={classes.tile} href={href}>
-        {picture ? <img src={picture} alt="" loading="lazy" /> : <span className={classes.blank} />}
+        <span className={classes.seen}>
+          {picture ? <img src={picture} alt="" loading="lazy" /> : <span className={classes.blank} />}
+          {maps && <span className={classes.map} style={mapOf(maps, unit, units)} />}
+        </span>
         <span className={classes.tileFoot}>
           <span className={classes.tileName} title={name}><span className="hidden">Channel </span>{unit} {name}</span>
           <span className="quiet">{value === undefined ? '' : short(value)}</span>

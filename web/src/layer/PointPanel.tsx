@@ -1,3 +1,4 @@
+import { useEffect } from 'react';
 import type { Architecture, GraphNode } from '../api/types';
 import { useArchitecture } from '../api/queries';
 import { client, isReading } from '../api/client';
@@ -5,14 +6,23 @@ import { ReadingChannels } from '../reading/ReadingChannels';
 import { Pictured } from '../reading/Pictured';
 import { ChannelPage } from '../channel/ChannelPage';
 import { usePicture } from '../picture/usePicture';
-import { useRoute } from '../route/useRoute';
+import { aliased } from '../route/route';
+import { go, useRoute } from '../route/useRoute';
 import { PerNetwork } from '../shell/PerNetwork';
+import { netOf, useOpenSession } from '../shell/session';
 import { ChannelGrid } from './ChannelGrid';
 import { Facts } from './Facts';
 import classes from './layer.module.css';
 
 export function PointPanel({ architecture }: { architecture: Architecture }) {
-  const { point, unit } = useRoute();
+  const { point, unit, net } = useRoute();
+  const { logits } = netOf(useOpenSession(), net);
+  const node = architecture.nodes.find((each) => each.id === point);
+  const meant = node ? null : aliased({ point, unit }, logits, architecture.nodes.find((each) => each.kind === 'input')?.id);
+  useEffect(() => {
+    if (meant) go(meant, true);
+  });
+  if (meant) return null;
   if (!point) {
     return (
       <div className={classes.empty}>
@@ -21,7 +31,6 @@ export function PointPanel({ architecture }: { architecture: Architecture }) {
       </div>
     );
   }
-  const node = architecture.nodes.find((each) => each.id === point);
   if (!node) return <p className={classes.empty}>There is no point {point} in {architecture.name}. Choose another in the graph.</p>;
   if (unit !== null && node.units !== null && unit >= 0 && unit < node.units) return <ChannelPage point={point} unit={unit} units={node.units} />;
   return (

@@ -16,11 +16,19 @@ interface Props {
   image: string | null;
   /** For methods of units: which. */
   address: string | null;
+  /** Several methods run at one press of a button. */
+  together: Together;
   close?: () => void;
 }
 
+export interface Together {
+  /** Of all of them; empty where each keeps its own. */
+  target: string;
+  count: number;
+}
+
 /** One method: its question, its form, and its result for each network. */
-export function MethodCard({ method, image, address, close }: Props) {
+export function MethodCard({ method, image, address, together, close }: Props) {
   const { networks } = useOpenSession();
   const route = useRoute();
   const fields = useMemo(() => fieldsOf(method.schema), [method]);
@@ -31,15 +39,17 @@ export function MethodCard({ method, image, address, close }: Props) {
   const missing = method.takes === 'images' ? (image ? null : 'Choose a picture first.') : address ? null : 'Select a channel of the network first.';
   return (
     <article className={classes.card} aria-label={method.name}>
-      <header className={classes.cardHead}>
-        <h2>{method.name}</h2>
-        {close && <CloseButton size="sm" aria-label={`Close ${method.name}`} onClick={close} />}
+      <header className={classes.about}>
+        <div className={classes.cardHead}>
+          <h2>{method.name}</h2>
+          {close && <CloseButton size="sm" aria-label={`Close ${method.name}`} onClick={close} />}
+        </div>
+        <p>{method.question}</p>
+        <p className={classes.help}>{method.summary} {method.paper}</p>
+        {method.takes === 'addresses' && address && <p>Of <a className="mono" href={linkTo(route, { view: 'architecture' })}>{address}</a>, selected in the network.</p>}
       </header>
-      <p>{method.question}</p>
-      <p className={classes.help}>{method.summary} {method.paper}</p>
-      {method.takes === 'addresses' && address && <p>Of <a className="mono" href={linkTo(route, { view: 'architecture' })}>{address}</a>, selected in the network.</p>}
       {missing ? <p className="quiet">{missing}</p> : (
-        <MethodForm name={`Options of ${method.name}`} fields={fields} refused={refused} busy={busy} submit={(options) => { setRefused(null); setSent({ options, of, count: (sent?.count ?? 0) + 1 }); }} />
+        <MethodForm name={`Options of ${method.name}`} fields={fields} refused={refused} busy={busy} together={together} submit={(options) => { setRefused(null); setSent({ options, of, count: (sent?.count ?? 0) + 1 }); }} />
       )}
       {sent?.of === of && !missing && (
         <div className={networks.length > 1 ? classes.pair : undefined}>

@@ -1,9 +1,10 @@
 import { Button } from '@mantine/core';
-import { useState, type FormEvent } from 'react';
+import { useEffect, useRef, useState } from 'react';
 import type { Options } from '../api/types';
 import { useKept } from '../shell/useKept';
 import { FieldInput } from './FieldInput';
 import { faultOf, isFirst, optionsOf, type Field } from './fields';
+import type { Together } from './MethodCard';
 import classes from './methods.module.css';
 
 interface Props {
@@ -12,11 +13,12 @@ interface Props {
   /** What the server finds wrong with an option. */
   refused: { option: string | undefined; message: string } | null;
   busy: boolean;
+  together: Together;
   submit: (options: Options) => void;
 }
 
 /** A form for any method, made of the schema of its options. */
-export function MethodForm({ name, fields, refused, busy, submit }: Props) {
+export function MethodForm({ name, fields, refused, busy, together, submit }: Props) {
   const [values, setValues] = useKept<Options>(name, {});
   const [tried, setTried] = useState(false);
   const [all, setAll] = useState(false);
@@ -26,13 +28,22 @@ export function MethodForm({ name, fields, refused, busy, submit }: Props) {
   const more = fields.filter((field) => !isFirst(field));
   const opened = all || more.some((field) => faults.get(field.name) && tried) || more.some((field) => field.name === refused?.option);
 
-  const send = (event: FormEvent) => {
-    event.preventDefault();
+  const send = (told: Options) => {
     setTried(true);
-    if ([...faults.values()].some((fault) => fault !== null)) return;
+    if (fields.some((field) => faultOf(field, told[field.name]) !== null)) return;
     setChanged(false);
-    submit(optionsOf(fields, values));
+    submit(optionsOf(fields, told));
   };
+  const begun = useRef(together.count);
+  useEffect(() => {
+    // Only a press of the button, not the count that a card finds when it is opened.
+    if (together.count === begun.current) return;
+    begun.current = together.count;
+    const target = together.target && fields.some((field) => field.name === 'target') ? { target: together.target } : {};
+    const all = { ...values, ...target };
+    setValues(all);
+    send(all);
+  }, [together]);
   const input = (field: Field) => (
     <FieldInput
       key={field.name}
@@ -47,7 +58,7 @@ export function MethodForm({ name, fields, refused, busy, submit }: Props) {
     />
   );
   return (
-    <form className={classes.form} onSubmit={send} noValidate aria-label={name}>
+    <form className={classes.form} onSubmit={(event) => { event.preventDefault(); send(values); }} noValidate aria-label={name}>
       {first.map(input)}
       {more.length > 0 && (
         <button type="button" className={classes.more} aria-expanded={opened} onClick={() => setAll(!all)}>

@@ -5,6 +5,7 @@ import { go } from '../route/useRoute';
 import { Icon } from '../shell/icons';
 import { useOpenSession } from '../shell/session';
 import { Answers } from './Answers';
+import { ownFirst } from './ownFirst';
 import { usePicture } from './usePicture';
 import { useUpload } from './useUpload';
 import classes from './picture.module.css';
@@ -39,7 +40,7 @@ export function PicturePicker() {
       )}
       {upload.error && <p role="alert" className={classes.bad}>{upload.error.message}</p>}
       <ul className={classes.thumbs} aria-label="Pictures">
-        {images?.map((each) => (
+        {images && ownFirst(images).map((each) => (
           <li key={each.id}>
             <button type="button" className={classes.thumb} aria-pressed={each.id === picture?.id} onClick={() => go({ image: each.id }, true)} title={each.name}>
               <img src={client.pictureUrl(each.id)} alt={each.name} loading="lazy" />

@@ -1,11 +1,10 @@
 import { Button, SegmentedControl } from '@mantine/core';
-import { useLocalStorage } from '@mantine/hooks';
-import { memo, use, useMemo, useState } from 'react';
+import { memo, use, useState } from 'react';
 import { useSheets } from '../api/queries';
 import { sheetUrl } from '../api/reading';
 import { short } from '../graph/numbers';
 import layer from '../layer/layer.module.css';
-import { ordered } from '../layer/order';
+import { useOrder } from '../layer/useOrder';
 import { linkTo, useRoute } from '../route/useRoute';
 import { background, placeOf } from './place';
 import { NoPictures, PicturedPoints } from './Pictured';
@@ -18,9 +17,9 @@ export function ReadingChannels({ net, point, units }: { net: number; point: str
   const route = useRoute();
   const there = use(PicturedPoints).includes(point);
   const { data, error } = useSheets(net, point, there);
-  const [order, setOrder] = useLocalStorage({ key: 'inward-order', defaultValue: 'number', getInitialValueInEffect: false });
+  const order = useOrder(net, point, units);
   const [count, setCount] = useState(PAGE);
-  const sorted = useMemo(() => ordered(units, order === 'score' ? data?.scores : undefined), [units, order, data]);
+  const values = order.values[order.by] ?? data?.scores;
 
   return (
     <section className={layer.section}>
@@ -29,9 +28,13 @@ export function ReadingChannels({ net, point, units }: { net: number; point: str
         {there && (
           <SegmentedControl
             aria-label="Order of the channels"
-            value={order}
-            onChange={setOrder}
-            data={[{ value: 'number', label: 'Number' }, { value: 'score', label: 'Score' }]}
+            value={order.by}
+            onChange={order.setBy}
+            data={[
+              { value: 'number', label: 'Number' },
+              ...(order.values.activation ? [{ value: 'activation', label: 'Activation' }] : []),
+              { value: 'score', label: 'Score' },
+            ]}
           />
         )}
       </div>
@@ -39,7 +42,7 @@ export function ReadingChannels({ net, point, units }: { net: number; point: str
       {error && <p role="alert" className={layer.bad}>{error.message}</p>}
       {data && (
         <ol className={layer.tiles}>
-          {sorted.slice(0, count).map((unit) => {
+          {order.units.slice(0, count).map((unit) => {
             const place = placeOf(data, unit);
             return (
               <Tile
@@ -48,7 +51,8 @@ export function ReadingChannels({ net, point, units }: { net: number; point: str
                 unit={unit}
                 href={linkTo(route, { net, point, unit })}
                 style={background(sheetUrl(net, point, place.first), place)}
-                score={data.scores[unit]}
+                value={values?.[unit]}
+                told={order.by === 'activation' ? 'Largest activation in the photographs' : 'Score'}
               />
             );
           })}
@@ -64,17 +68,19 @@ interface TileProps {
   unit: number;
   href: string;
   style: ReturnType<typeof background>;
-  score: number | undefined;
+  value: number | undefined;
+  /** What the value is. */
+  told: string;
 }
 
-const Tile = memo(function Tile({ point, unit, href, style, score }: TileProps) {
+const Tile = memo(function Tile({ point, unit, href, style, value, told }: TileProps) {
   return (
     <li>
       <a className={layer.tile} href={href}>
         <span className={classes.tile} style={style} role="img" aria-label={`What channel ${unit} of ${point} looks for`} />
         <span className={layer.tileFoot}>
           <span><span className="hidden">Channel </span>{unit}</span>
-          <span className="quiet" title="Score">{score === undefined ? '' : short(score)}</span>
+          <span className="quiet" title={told}>{value === undefined ? '' : short(value)}</span>
         </span>
       </a>
     </li>

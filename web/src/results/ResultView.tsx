@@ -4,6 +4,7 @@ import { ApiError } from '../api/ask';
 import { queryClient, useResult } from '../api/queries';
 import type { Result, ResultFile } from '../api/types';
 import { captionOf } from './caption';
+import { Measures } from './Measures';
 import { StepChart } from './StepChart';
 import { Later } from '../shell/Boundary';
 import classes from './results.module.css';
@@ -31,7 +32,6 @@ export function ResultView({ id, large = false, picture }: Props) {
   const seen = data.files.filter((file) => file.kind === 'picture' || file.kind === 'video');
   const shown = large ? seen.filter((file) => file.kind === 'video').concat(seen.filter((file) => file.kind === 'picture')).slice(0, 1) : seen;
   const steps = data.files.find((file) => file.name === 'steps.json');
-  const caption = large ? captionOf(data) : data.caption;
   const few = all ? shown : shown.slice(0, 12);
   return (
     <div className={classes.result}>
@@ -40,7 +40,7 @@ export function ResultView({ id, large = false, picture }: Props) {
       </div>
       {few.length < shown.length && <Button onClick={() => setAll(true)}>Show all {shown.length} pictures</Button>}
       {steps && !large && <StepChart file={steps} />}
-      {caption && <p className={classes.caption}>{caption}</p>}
+      {large ? <p className={classes.caption}>{captionOf(data)}</p> : <Measures result={data} />}
       {data.notes.map((note) => <p key={note} className={classes.note}>{note}</p>)}
       <details className={classes.more}>
         <summary>Reproduce</summary>
@@ -56,12 +56,13 @@ function Shown({ file, result, named }: { file: ResultFile; result: Result; name
   const name = file.name.replace(/\.[a-z0-9]+$/, '').replaceAll(/[-_]/g, ' ');
   const label = `${result.method}: ${name}`;
   // Animated pictures are videos too; only these formats need a player.
+  const [wide, setWide] = useState(false);
   const plays = /\.(mp4|webm)$/.test(file.name);
   return (
     <figure>
       {plays ? <video className="pixels" src={file.url} controls loop muted playsInline aria-label={label} /> : (
-        <a className={classes.opens} href={file.url} target="_blank" rel="noreferrer" title="Open it in its own size">
-          <img className={`pixels ${classes.wide}`} src={file.url} alt={label} />
+        <a className={`${classes.opens} ${wide ? classes.several : ''}`} href={file.url} target="_blank" rel="noreferrer" title="Open it in its own size">
+          <img className={`pixels ${classes.wide}`} src={file.url} alt={label} onLoad={({ currentTarget: { naturalWidth, naturalHeight } }) => setWide(naturalWidth > 1.8 * naturalHeight)} />
         </a>
       )}
       {named && <figcaption className="quiet">{name}</figcaption>}

@@ -42,6 +42,13 @@ export function format(route: Route): string {
   return `#/${parts.join('/')}${told ? `?${told}` : ''}`;
 }
 
+/** Where an address leads that is written as in Python: `class:281` a unit of the logits, `image` the picture. */
+export function aliased(route: Pick<Route, 'point' | 'unit'>, logits: string | null, input: string | undefined): Pick<Route, 'point' | 'unit'> | null {
+  const unit = /^class:(\d{1,9})$/.exec(route.point ?? '')?.[1];
+  if (unit !== undefined && logits !== null) return { point: logits, unit: Number(unit) };
+  return route.point === 'image' && input !== undefined ? { point: input, unit: null } : null;
+}
+
 /** A unit as the server addresses it. */
 export function addressOf(point: string, unit: number): string {
   return `${point}/${unit}`;

@@ -8,6 +8,7 @@ import { DropAnywhere } from '../picture/DropAnywhere';
 import { PictureView } from '../picture/PictureView';
 import { usePart } from '../route/useRoute';
 import { ArchitectureView } from './ArchitectureView';
+import { Astray } from './Astray';
 import { Boundary } from './Boundary';
 import { Header } from './Header';
 import { SessionContext } from './session';
@@ -42,6 +43,7 @@ function Page({ session, away }: { session: Session; away: boolean }) {
       <div className={classes.app}>
         <Header session={session} />
         {away && <p role="alert" className={classes.away}>The server does not answer; start <code>inward serve</code> again.</p>}
+        <Astray session={session} />
         <main className={classes.main}>
           <Boundary key={view}>{view === 'picture' && !session.reading ? <PictureView /> : <ArchitectureView />}</Boundary>
         </main>

@@ -1,0 +1,11 @@
+import type { CSSProperties } from 'react';
+import { background } from '../reading/place';
+
+/** Maps in a row of the server's sheet. */
+const COLUMNS = 16;
+
+/** Where one of all channels is active in the picture, from the sheet of their maps. */
+export function mapOf(url: string, unit: number, units: number): CSSProperties {
+  const columns = Math.min(COLUMNS, units);
+  return background(url, { first: 0, row: Math.floor(unit / columns), column: unit % columns, rows: Math.ceil(units / columns), columns });
+}
