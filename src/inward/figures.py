@@ -195,7 +195,8 @@ def _(result: Visualization) -> dict[str, Image.Image]:
     if result.variants.shape[1]:
         pictures = [draw.to_picture(image) for image in (result.images[0], *result.variants[0])]
         finals = [result.final[0].item(), *result.variants_final[0].tolist()]
-        found["variants.png"] = draw.grid(pictures, captions=[f"{final:.4g}" for final in finals])
+        columns = 2 if len(pictures) == 4 else None
+        found["variants.png"] = draw.grid(pictures, columns=columns, captions=[f"{final:.4g}" for final in finals])
     if result.snapshots.shape[1]:
         count = result.snapshots.shape[1]
         passes = [(i + 1) * int(result.record.parameters["steps"]) // (count + 1) for i in range(count)]

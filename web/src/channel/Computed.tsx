@@ -20,6 +20,8 @@ interface Props {
   large?: boolean;
   /** Its result, where that is there already. */
   known?: { result: string; picture?: string } | undefined;
+  /** The name of the picture to begin with. */
+  first?: string;
   /** Said before it is computed. */
   hint?: string;
   /** What its button says; with `auto` there is none. */
@@ -31,7 +33,7 @@ interface Props {
 const NONE: Options = {};
 
 /** One section of a channel: what a method makes of it, on a button or by itself. */
-export function Computed({ title, net, method, address, options = NONE, onPicture = false, video = false, large = false, hint, does, known, auto }: Props) {
+export function Computed({ title, net, method, address, options = NONE, onPicture = false, video = false, large = false, first, hint, does, known, auto }: Props) {
   const picture = usePicture();
   const image = picture?.id;
   const request = useMemo<JobRequest | null>(() => {
@@ -48,7 +50,7 @@ export function Computed({ title, net, method, address, options = NONE, onPictur
       </div>
       {hint && !done && <p className="quiet">{hint}</p>}
       {!request && <p className="quiet">Choose a picture first.</p>}
-      {known ? <ResultView id={known.result} large={large} {...(known.picture ? { picture: known.picture } : {})} /> : <RunView run={run} large={large} />}
+      {known ? <ResultView id={known.result} large={large} {...(known.picture ? { picture: known.picture } : {})} /> : <RunView run={run} large={large} first={first} />}
     </section>
   );
 }

@@ -21,7 +21,7 @@ export function JobTray({ nets }: { nets: Net[] }) {
     <Popover opened={opened} onChange={setOpened} width={360} position="bottom-end" shadow="md" withArrow trapFocus>
       <Popover.Target>
         <Tooltip label={label} disabled={opened}>
-          <Indicator disabled={active.length === 0} label={active.length} size={15} offset={5}>
+          <Indicator disabled={active.length === 0} label={active.length} size={15} offset={5} zIndex={1}>
             <ActionIcon size="lg" aria-label={label} onClick={() => setOpened(!opened)}>
               <Icon name="jobs" />
             </ActionIcon>

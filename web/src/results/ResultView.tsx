@@ -15,12 +15,14 @@ interface Props {
   id: string;
   /** Only the first picture, in full. */
   large?: boolean;
+  /** The name of the picture to begin with. */
+  first?: string | undefined;
   /** The address of a picture of it, shown until all of it is there. */
   picture?: string;
 }
 
 /** A result: its pictures, what it measures, and how to make it again. */
-export function ResultView({ id, large = false, picture }: Props) {
+export function ResultView({ id, large = false, first, picture }: Props) {
   const { data, error } = useResult(id);
   const [all, setAll] = useState(false);
   useEffect(() => {
@@ -30,7 +32,8 @@ export function ResultView({ id, large = false, picture }: Props) {
   if (error) return <p className={classes.bad}>{error.message}</p>;
   if (!data) return picture ? <img className={`pixels ${classes.wide}`} src={picture} alt="" /> : <div className={classes.waiting} />;
   const seen = data.files.filter((file) => file.kind === 'picture' || file.kind === 'video');
-  const shown = large ? seen.filter((file) => file.kind === 'video').concat(seen.filter((file) => file.kind === 'picture')).slice(0, 1) : seen;
+  const kept = large ? seen.filter((file) => file.kind === 'video').concat(seen.filter((file) => file.kind === 'picture')).slice(0, 1) : seen;
+  const shown = kept.toSorted((a, b) => Number(nameOf(b) === first) - Number(nameOf(a) === first));
   const steps = data.files.find((file) => file.name === 'steps.json');
   const few = all ? shown : shown.slice(0, 12);
   return (
@@ -52,8 +55,12 @@ export function ResultView({ id, large = false, picture }: Props) {
   );
 }
 
+function nameOf(file: ResultFile): string {
+  return file.name.replace(/\.[a-z0-9]+$/, '');
+}
+
 function Shown({ file, result, named }: { file: ResultFile; result: Result; named: boolean }) {
-  const name = file.name.replace(/\.[a-z0-9]+$/, '').replaceAll(/[-_]/g, ' ');
+  const name = nameOf(file).replaceAll(/[-_]/g, ' ');
   const label = `${result.method}: ${name}`;
   // Animated pictures are videos too; only these formats need a player.
   const [wide, setWide] = useState(false);

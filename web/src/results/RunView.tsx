@@ -7,7 +7,7 @@ import { ResultView } from './ResultView';
 import classes from './results.module.css';
 
 /** How a job goes, and what comes of it. */
-export function RunView({ run, large = false }: { run: Run; large?: boolean }) {
+export function RunView({ run, large = false, first }: { run: Run; large?: boolean; first?: string | undefined }) {
   const { job, error } = run;
   return (
     <div className={classes.run} aria-live="polite">
@@ -15,7 +15,7 @@ export function RunView({ run, large = false }: { run: Run; large?: boolean }) {
       {job && isActive(job) && <Going job={job} />}
       {job?.state === 'failed' && <p className={classes.bad}>{job.error}</p>}
       {job?.state === 'cancelled' && <p className="quiet">This was cancelled.</p>}
-      {job && [...new Set(Object.values(job.results))].map((id) => <ResultView key={id} id={id} large={large} />)}
+      {job && [...new Set(Object.values(job.results))].map((id) => <ResultView key={id} id={id} large={large} first={first} />)}
     </div>
   );
 }
