@@ -137,6 +137,29 @@ def test_a_job_waits_for_memory_and_not_for_more(fits: bool) -> None:
     jobs.close()
 
 
+class Unused(ConvNet):
+    """With a layer that is never called, as training heads are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(3, 5, 1)
+
+
+def test_a_job_of_a_network_with_a_layer_that_is_never_called_begins(tmp_path: Path) -> None:
+    net = network(seeded(Unused).eval(), (9, 12))
+    assert not net.points["head"].node
+    assert bytes_to_begin(net) == bytes_to_begin(network(seeded(ConvNet).eval(), (9, 12)))
+    with serving([net], tmp_path) as client:
+        client.done("saliency", image="cat", options={"target": "class:1"})
+
+
+def test_a_network_that_was_cut_is_shown(tmp_path: Path) -> None:
+    net = network(seeded(ConvNet).eval(), (9, 12))
+    point = next(name for name, p in net.points.items() if p.units and name != "input")
+    with serving([net, net.upto(point)], tmp_path) as client:
+        assert [each["logits"] is None for each in client.get("session")["networks"]] == [False, True]
+
+
 def test_what_a_job_needs_to_begin_is_counted_of_all_that_a_run_makes() -> None:
     net = network(seeded(ConvNet).eval(), (9, 12))
     made = net.trace(torch.rand(1, 3, 9, 12), list(net.points))

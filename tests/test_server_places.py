@@ -38,7 +38,7 @@ def points(net: inward.Network) -> list[str]:
 def test_every_unit_has_its_map_at_its_place(net: inward.Network, image: torch.Tensor) -> None:
     point = max(points(net), key=lambda name: net.points[name].units or 0)
     units = net.points[point].units or 0
-    found = places.sheet(net, image, point)
+    found = places.sheet(image, places.maps_of(net, image, point))
     columns = min(units, places.COLUMNS)
     assert found.size == (columns * 64, -(-units // columns) * 32)
     maps = net.trace(image, [point]).features(point)[0]
@@ -70,9 +70,9 @@ def test_a_unit_alone_has_the_scale_of_its_activations(net: inward.Network, imag
     plane = net.trace(image, [point]).features(point)[0, 1]
     signed = bool((plane < 0).any())
     wanted = draw.overlay(image[0], plane, signed=signed, limit=plane.abs().max().item())
-    assert np.array_equal(np.asarray(places.over(net, image, f"{point}/1")), np.asarray(wanted))
+    assert np.array_equal(np.asarray(places.over(image, places.map_of(net, image, f"{point}/1"))), np.asarray(wanted))
     with pytest.raises(inward.CallError, match="is no unit"):
-        places.over(net, image, point)
+        places.map_of(net, image, point)
 
 
 def test_the_server_gives_both_and_says_where_there_are_no_places(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_the_server_gives_both_and_says_where_there_are_no_places(tmp_path: Path
         assert Image.open(io.BytesIO(given.body)).size == (16 * 64, 128 // 16 * 64)
         alone = client.ask("GET", "/api/networks/0/map.png?image=cat&address=stage3.1/5")
         image = inward.read(tmp_path / "samples" / "cat.png", net)
-        assert alone.body == draw.to_bytes(places.over(net, image, "stage3.1/5"))
+        assert alone.body == draw.to_bytes(places.over(image, places.map_of(net, image, "stage3.1/5")))
         for wrong in (
             "maps.jpg?image=cat&point=fc",
             "map.png?image=cat&address=fc/1",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -83,6 +84,57 @@ def test_beside_its_equal_nothing_begins_that_does_not_fit() -> None:
     found = run_beside(Turns(share=0), [], works)
     # The asked one is alone in its urgency. The large one waits for the end, though its turn comes sooner.
     assert found == ["long 0", "asked 0", "asked 1", "long 1", "long 2", "large 0", "large 1"]
+
+
+def test_nobody_overtakes_one_that_waits_for_memory() -> None:
+    turns, order, room = Turns(share=0), [], threading.Event()
+    threads = []
+    with turns.turn(Urgency.ASKED) as mine:
+        asked = [("large ", lambda: room.is_set()), ("small ", lambda: True)]
+        for name, fits in asked:
+
+            def work(name: str = name, fits: Callable[[], bool] = fits) -> None:
+                with turns.turn(Urgency.ASKED, fits):
+                    order.append(name)
+
+            threads.append(threading.Thread(target=work))
+            threads[-1].start()
+            waiting(turns, len(threads))
+        turns.give_way(mine)
+        assert order == []
+        room.set()
+        turns.give_way(mine)
+        assert order == ["large ", "small "]
+    for thread in threads:
+        thread.join(10)
+
+
+def test_requests_do_not_make_a_share_longer() -> None:
+    turns, order = Turns(share=0.05), []
+
+    def other() -> None:
+        with turns.turn(Urgency.ASKED):
+            order.append("other")
+
+    def request() -> None:
+        with turns.turn(Urgency.REQUEST):
+            order.append("request")
+
+    with turns.turn(Urgency.ASKED) as mine:
+        threads = [threading.Thread(target=other)]
+        threads[0].start()
+        waiting(turns, 1)
+        # Each comes before the share is over, which goes on after it.
+        while "other" not in order:
+            threads.append(threading.Thread(target=request))
+            threads[-1].start()
+            waiting(turns, 2)
+            time.sleep(0.02)
+            turns.give_way(mine)
+            assert len(order) < 20
+    for thread in threads:
+        thread.join(10)
+    assert 1 <= order.index("other") <= 3
 
 
 def test_works_end_in_any_order_and_take_what_they_changed_of_the_process_along() -> None:

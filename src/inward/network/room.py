@@ -98,9 +98,10 @@ def bytes_of(net: Network, keys: Sequence[str], size: Size) -> int:
 def bytes_to_begin(net: Network) -> int:
     """The memory that has to be free for a work to begin beside another: one image of its size, with gradients.
 
-    A work takes :data:`_SHARE` of what is free; what it has made stays while another one computes.
+    A work takes half of what is free; what it has made stays while another one computes. 0 where that is not known.
     """
-    return _RESERVE + int(_KEPT / _SHARE) * bytes_of(net, list(net.points), net.size)
+    needed = bytes_of(net, [name for name, point in net.points.items() if point.node], net.size)
+    return _RESERVE + int(_KEPT / _SHARE) * needed if needed else 0
 
 
 def multiply_adds_of(net: Network, keys: Sequence[str], size: Size) -> int:

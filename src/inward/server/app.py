@@ -31,10 +31,7 @@ _UNBUILT = (
     "<a href='api/session'>api/session</a>."
 )
 
-_NOWHERE = (
-    "<!doctype html><html lang=en><title>inward: no such page</title><p>There is no page at this address. "
-    "<a href='/'>Open inward</a>."
-)
+_NOWHERE = "<!doctype html><html lang=en><title>inward: no such page</title><p>There is no page at this address."
 
 
 def create_app(settings: Settings, static: Path = STATIC) -> FastAPI:
@@ -107,7 +104,11 @@ def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def missing(request: Request, error: HTTPException) -> Response:
         if error.status_code == 404 and "text/html" in request.headers.get("accept", ""):
-            return HTMLResponse(_NOWHERE, status_code=404, headers={"Content-Security-Policy": "default-src 'none'"})
+            # In a notebook the way back has the token in it, which this page does not know.
+            way = "" if app.state.server.settings.framed else " <a href='/'>Open inward</a>."
+            return HTMLResponse(
+                _NOWHERE + way, status_code=404, headers={"Content-Security-Policy": "default-src 'none'"}
+            )
         if isinstance(error.__cause__, TooLongError):
             return refusal(413, str(error.__cause__))
         words = {

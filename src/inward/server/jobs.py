@@ -238,6 +238,13 @@ class Jobs:
                     job.total = job.done = max(1, job.total or 1)
             self.tell(job)
 
+    def _begins(self, job: Job) -> bool:
+        """Whether it may begin beside others; of one that was stopped only its end is left."""
+        try:
+            return job.stopped or self._fits(job.ask)
+        except Exception:  # what cannot be told waits until it is alone
+            return False
+
     def _begin(self, job: Job) -> None:
         """It computes from now on. Raises Cancelled for a job that was stopped while it waited."""
         with self._change:
@@ -249,7 +256,7 @@ class Jobs:
     def _end(self, job: Job, urgency: Urgency) -> tuple[State, str | None]:
         """Does the work of a job, and says how it ended."""
         try:
-            with self.turns.turn(urgency, lambda: job.stopped or self._fits(job.ask)) as ticket:
+            with self.turns.turn(urgency, lambda: self._begins(job)) as ticket:
                 self._begin(job)
                 self._work(job.ask, Progress(self, job, ticket))
         except (Cancelled, TooManyError):

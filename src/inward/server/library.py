@@ -163,8 +163,11 @@ class Library:
         for file in files:
             if file.suffix.lower() == ".npy":
                 continue
-            name = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:24]
             try:
+                told = file.stat()
+                # A file that was replaced is another picture, whatever a browser has kept.
+                words = f"{file.resolve()} {told.st_size} {told.st_mtime_ns}"
+                name = hashlib.sha256(words.encode()).hexdigest()[:24]
                 yield Picture(name, file.name, "folder", file.resolve(), *_head(file))
             except InwardError:
                 continue

@@ -52,12 +52,17 @@ class Look:
             "parameters": net.parameters,
             "multiply_adds": totals(net)["multiply_adds"],
             "device": str(net.device),
-            "logits": None if classes is None else self._logits(),
+            "logits": self._logits(),
+            # By this what a browser keeps is told from what another network gave.
+            "weights": net.weights_hash()[:12],
         }
 
     def _logits(self) -> str | None:
         """The point whose units are the classes; None where it is none that can be pointed at."""
-        node = node_of(self.net.graph(self.net.size), self.net.resolve("class:0"))
+        try:
+            node = node_of(self.net.graph(self.net.size), self.net.resolve("class:0"))
+        except CallError:
+            return None
         return next((p.name for p in reversed(self.net.points.values()) if p.node == node and not p.note), None)
 
     @cached_property

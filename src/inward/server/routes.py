@@ -26,6 +26,7 @@ from inward.version import VERSION
 
 # At most so often is a page told of a job.
 _PAUSE = 0.2
+# For addresses that say of which weights (v=).
 _KEEP = {"Cache-Control": "private, max-age=86400"}
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 _PICTURES = "feature-visualization"
@@ -136,8 +137,11 @@ def maps(server: Here, number: Number, image: ImageId, point: Point) -> Response
     """Where in a picture each unit of a point is active: maps over the picture, 16 in a row."""
     look, picture = server.look(number), server.picture(image)
     with server.computing():
-        found = places.sheet(look.net, look.image(picture.file), point)
-    return Response(places.to_jpeg(found), media_type="image/jpeg", headers=_KEEP)
+        seen = look.image(picture.file)
+        found = places.maps_of(look.net, seen, point)
+    with server.drawing:
+        drawn = places.to_jpeg(places.sheet(seen, found))
+    return Response(drawn, media_type="image/jpeg", headers=_KEEP)
 
 
 @router.get("/networks/{number}/map.png", response_class=Response)
@@ -145,8 +149,9 @@ def map_of_unit(server: Here, number: Number, image: ImageId, address: Point) ->
     """Where in a picture a unit is active, with the scale."""
     look, picture = server.look(number), server.picture(image)
     with server.computing():
-        found = places.over(look.net, look.image(picture.file), address)
-    return Response(draw.to_bytes(found), media_type="image/png", headers=_KEEP)
+        seen = look.image(picture.file)
+        found = places.map_of(look.net, seen, address)
+    return Response(draw.to_bytes(places.over(seen, found)), media_type="image/png", headers=_KEEP)
 
 
 @router.get("/networks/{number}/sensitivity")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -35,6 +36,8 @@ class Server:
         self.looks: Sequence[Look] = looks(settings.nets)
         self.store = Store(settings.out, settings.seed)
         self.turns = Turns()
+        # Sheets of thousands of maps are drawn one after the other: each takes memory.
+        self.drawing = threading.Lock()
         self.studies = Studies(settings.nets, settings.folder, settings.out)
         self.work = Work(settings.nets, self.library, self.store, self.studies)
         self.jobs = Jobs(self.work, self.turns, settings.waiting, at_once=settings.at_once, fits=self.work.fits)

@@ -77,7 +77,7 @@ class Studies:
         study = self.of(number, point_key(parsed))
         if study is None:
             return {"study": "none" if self.pictures is None else "open", **nothing}
-        examples = [_told(number, address, rank, one) for rank, one in enumerate(study.top(address))]
+        examples = [_told(net, number, address, rank, one) for rank, one in enumerate(study.top(address))]
         histogram = shown_histogram(*study.histogram(address))
         return {"study": "ready", "maximum": study.maximum(address), "histogram": histogram, "examples": examples}
 
@@ -96,8 +96,8 @@ class Studies:
         return self.out / "studies" / hashlib.sha256(told.encode()).hexdigest()[:24]
 
 
-def _told(number: int, address: str, rank: int, one: Example) -> dict[str, Any]:
-    url = f"api/networks/{number}/example.png?address={quote(address, safe='')}&rank={rank}"
+def _told(net: Network, number: int, address: str, rank: int, one: Example) -> dict[str, Any]:
+    url = f"api/networks/{number}/example.png?address={quote(address, safe='')}&rank={rank}&v={net.weights_hash()[:12]}"
     box = [one.box.top, one.box.left, one.box.bottom, one.box.right]
     told = {"name": one.file.name, "value": one.value, "patch": url, "picture": f"{url}&whole=true"}
     return told | {"place": None if one.place is None else list(one.place), "box": box}

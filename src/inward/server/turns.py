@@ -35,6 +35,7 @@ class Ticket:
     number: int = 0
     begun: bool = False
     since: float = 0.0
+    used: float = 0.0
     _drawn: list[torch.Tensor] | None = None
     _held: ExitStack = field(default_factory=ExitStack)
 
@@ -45,6 +46,7 @@ class Ticket:
 
     def leave(self) -> None:
         """Stops for now, or for good, with the process as it was found."""
+        self.used += time.monotonic() - self.since
         self._held.close()
 
     @contextmanager
@@ -115,7 +117,7 @@ class Turns:
         """Lets others compute first, where it is their turn; back when it is that of the holder of this ticket."""
         with self._free:
             others = {other.urgency for other in self._able()}
-            over = time.monotonic() - ticket.since >= self.share
+            over = ticket.used + time.monotonic() - ticket.since >= self.share
             if min(others, default=ticket.urgency) < ticket.urgency or (over and ticket.urgency in others):
                 self._release(ticket)
                 self._wait(ticket, behind=over)
@@ -128,24 +130,41 @@ class Turns:
 
     def _wait(self, ticket: Ticket, *, behind: bool = True) -> None:
         """Until it is its turn, ``behind`` its equals or where it was, or the end."""
-        ticket.number = next(self._numbers) if behind else ticket.number
+        if behind:
+            ticket.number, ticket.used = next(self._numbers), 0.0
         self._waiting.append(ticket)
         self._next()
         self._free.wait_for(lambda: self._now is ticket or self._closed)
         if self._now is ticket:
-            ticket.take()
+            try:
+                ticket.take()
+            except BaseException:
+                self._release(ticket)
+                self._next()
+                raise
         else:
             self._waiting.remove(ticket)
 
     def _release(self, ticket: Ticket) -> None:
-        ticket.leave()
-        if self._now is ticket:
-            self._now = None
+        try:
+            ticket.leave()
+        finally:
+            if self._now is ticket:
+                self._now = None
 
     def _able(self) -> list[Ticket]:
-        """Who could compute now: nobody begins beside an equal that has begun, unless there is memory for both."""
+        """Who could compute now.
+
+        Beside an equal that has begun only the next in line begins, and where there is memory for both: nobody who
+        needs less overtakes one that waits for memory, else it would wait for ever.
+        """
         begun = {other.urgency for other in (*self._waiting, self._now) if other is not None and other.begun}
-        return [one for one in self._waiting if one.begun or one.urgency not in begun or one.fits()]
+        able = [one for one in self._waiting if one.begun or one.urgency not in begun]
+        for urgency in begun:
+            fresh = [one for one in self._waiting if not one.begun and one.urgency == urgency]
+            first = min(fresh, key=lambda one: one.number, default=None)
+            able += [first] if first is not None and first.fits() else []
+        return able
 
     def _next(self) -> None:
         if self._now is None:

@@ -40,13 +40,20 @@ class Work:
     _needed: dict[int, int] = field(default_factory=dict)
 
     def fits(self, ask: Ask) -> bool:
-        """Whether there is memory to begin this beside what has begun; not known of a network before its first job."""
+        """Whether there is memory to begin this beside what has begun; not where nothing is known of what it needs."""
         needed = self._needed.get(ask.network)
-        if needed is None:
+        if not needed:
             return False
-        net, longest = self.nets[ask.network], longest_of(ask.row)
-        larger = longest**2 / math.prod(net.size) if longest else 1
-        return free_bytes(net.device) >= needed * max(1, larger)
+        net = self.nets[ask.network]
+        return free_bytes(net.device) >= needed * max(1, self._pixels(ask) / math.prod(net.size))
+
+    def _pixels(self, ask: Ask) -> int:
+        """Of the picture as the method reads it; 0: as the network sees it."""
+        longest = longest_of(ask.row)
+        if longest is None or ask.image is None:
+            return 0
+        picture = self.library.get(ask.image)
+        return longest**2 or picture.height * picture.width
 
     def keys(self, ask: Ask) -> dict[str, str]:
         """The ids of what is asked for: by address, or under no name for a picture."""
@@ -64,8 +71,10 @@ class Work:
 
     def __call__(self, ask: Ask, progress: Progress) -> None:
         """Computes what is not there yet."""
-        if ask.network not in self._needed:
-            self._needed[ask.network] = bytes_to_begin(self.nets[ask.network])
+        # Here, where nothing else computes: a graph may have to be made for it.
+        for number, net in enumerate(self.nets):
+            if number not in self._needed:
+                self._needed[number] = bytes_to_begin(net)
         if ask.row is STUDY:
             for point in ask.addresses:
                 self.studies.make(ask.network, point, progress)

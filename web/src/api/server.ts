@@ -10,12 +10,21 @@ function query(values: Record<string, string | number | undefined>): string {
   return new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
 }
 
+/** Of each network what tells its weights from those of another run, whose pictures the browser may have kept. */
+let weights: Record<number, string> = {};
+
+async function session(): Promise<Session> {
+  // A server that hangs is as good as none.
+  const told = await ask<Session>('session', { signal: AbortSignal.timeout(20_000) });
+  weights = Object.fromEntries(told.networks.map((net) => [net.id, net.weights]));
+  return told;
+}
+
 const JSON_BODY = { 'Content-Type': 'application/json' };
 
 /** What `inward serve` answers. */
 export const server = {
-  // A server that hangs is as good as none.
-  session: () => ask<Session>('session', { signal: AbortSignal.timeout(20_000) }),
+  session,
   architecture: (net: number) => ask<Architecture>(`networks/${net}/architecture`),
   labels: (net: number) => ask<{ labels: string[] | null }>(`networks/${net}/labels`),
   facts: (net: number, point: string) => ask<Facts>(`networks/${net}/facts?${query({ point })}`),
@@ -44,10 +53,10 @@ export const server = {
   /** Cancels while the page goes away, when nobody waits for the answer any more. */
   abandon: (id: string) => void fetch(`${BASE}jobs/${id}`, { method: 'DELETE', credentials: 'same-origin', keepalive: true }).catch(() => undefined),
   result: (id: string) => ask<Result>(`results/${id}`),
-  filtersUrl: (net: number, point: string) => `${BASE}networks/${net}/filters.png?${query({ point })}`,
-  mapsUrl: (net: number, image: string, point: string) => `${BASE}networks/${net}/maps.jpg?${query({ image, point })}`,
-  mapUrl: (net: number, image: string, address: string) => `${BASE}networks/${net}/map.png?${query({ image, address })}`,
-  pictureUrl: (image: string, network?: number) => `${BASE}images/${image}/picture.png?${query({ network })}`,
+  filtersUrl: (net: number, point: string) => `${BASE}networks/${net}/filters.png?${query({ point, v: weights[net] })}`,
+  mapsUrl: (net: number, image: string, point: string) => `${BASE}networks/${net}/maps.jpg?${query({ image, point, v: weights[net] })}`,
+  mapUrl: (net: number, image: string, address: string) => `${BASE}networks/${net}/map.png?${query({ image, address, v: weights[net] })}`,
+  pictureUrl: (image: string, network?: number) => `${BASE}images/${image}/picture.png?${query({ network, v: network === undefined ? undefined : weights[network] })}`,
   /** Calls `heard` for each change of a job until the returned function is called; `lost` where the stream breaks. */
   listen: (heard: (job: Job) => void, opened: () => void, lost: () => void): (() => void) => {
     const source = new EventSource(`${BASE}events`);

@@ -11,6 +11,8 @@ export interface Net {
   device: string;
   /** The point whose units are the classes. */
   logits: string | null;
+  /** What tells its weights from others. */
+  weights: string;
   /** Of an atlas: the points whose channels it shows. */
   points?: string[];
 }

@@ -2,7 +2,7 @@ import { Button, SegmentedControl, Switch } from '@mantine/core';
 import { memo, useMemo, useState, type Ref } from 'react';
 import { client } from '../api/client';
 import { useArchitecture, useKnown, useResult } from '../api/queries';
-import type { Job, Known } from '../api/types';
+import type { Architecture, Job, Known } from '../api/types';
 import { short } from '../graph/numbers';
 import { usePicture } from '../picture/usePicture';
 import { addressOf } from '../route/route';
@@ -25,7 +25,8 @@ export function ChannelGrid({ net, point, units }: { net: number; point: string;
   const [making, setMaking] = useState(units <= FEW);
   const order = useOrder(net, point, units, true);
   const [where, setWhere] = useKept('where in the picture', true);
-  const placed = useArchitecture(net).data?.nodes.find((each) => each.id === point)?.grid != null;
+  const { data: architecture } = useArchitecture(net);
+  const placed = architecture?.nodes.find((each) => each.id === point)?.grid != null;
   const maps = where && placed && picture ? client.mapsUrl(net, picture.id, point) : null;
   const [count, setCount] = useState(PAGE);
   const { data: known, isPending } = useKnown(net, point);
@@ -41,7 +42,7 @@ export function ChannelGrid({ net, point, units }: { net: number; point: string;
       <div className={classes.heading}>
         <h3>{units} channels</h3>
         <Switch label="Make pictures" checked={making} onChange={(event) => setMaking(event.currentTarget.checked)} />
-        {placed && picture && <Switch label="Where" title="Where in the picture each channel is active" checked={where} onChange={(event) => setWhere(event.currentTarget.checked)} />}
+        {placed && picture && <Switch label="Show where" title="Where in the picture each channel is active" checked={where} onChange={(event) => setWhere(event.currentTarget.checked)} />}
         <SegmentedControl
           aria-label="Order of the channels"
           value={order.by}
@@ -73,6 +74,7 @@ export function ChannelGrid({ net, point, units }: { net: number; point: string;
               most={most}
               maps={maps}
               units={units}
+              size={architecture?.size}
             />
           );
         })}
@@ -102,9 +104,11 @@ interface TileProps {
   /** The sheet of the maps of all channels. */
   maps: string | null;
   units: number;
+  /** Of the picture. */
+  size: Architecture['size'] | undefined;
 }
 
-const Tile = memo(function Tile({ ref, unit, name, address, href, known, result, value, most, maps, units }: TileProps) {
+const Tile = memo(function Tile({ ref, unit, name, address, href, known, result, value, most, maps, units, size }: TileProps) {
   const { data } = useResult(known ? undefined : result);
   const picture = known ?? data?.files.find((file) => file.kind === 'picture')?.url;
   return (
@@ -112,7 +116,7 @@ const Tile = memo(function Tile({ ref, unit, name, address, href, known, result,
       <a className={classes.tile} href={href}>
         <span className={classes.seen}>
           {picture ? <img src={picture} alt="" loading="lazy" /> : <span className={classes.blank} />}
-          {maps && <span className={classes.map} style={mapOf(maps, unit, units)} />}
+          {maps && size && <span className={classes.map} style={mapOf(maps, unit, units, size)} />}
         </span>
         <span className={classes.tileFoot}>
           <span className={classes.tileName} title={name}><span className="hidden">Channel </span>{unit} {name}</span>

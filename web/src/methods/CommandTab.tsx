@@ -70,7 +70,7 @@ function targetOf(methods: readonly Method[]): Field | undefined {
 function All({ target, count, run }: { target: Field | undefined; count: number; run: (target: string) => void }) {
   const [value, setValue] = useState('');
   return (
-    <form className={classes.all} aria-label="All of these methods" noValidate onSubmit={(event) => { event.preventDefault(); run(value); }}>
+    <form className={classes.all} aria-label="All of these methods" noValidate onSubmit={(event) => { event.preventDefault(); run(target ? value : ''); }}>
       {target && <AddressInput field={{ ...target, title: 'Target of all', help: 'Left empty, each method keeps its own.' }} value={value} error={null} change={setValue} />}
       <Button type="submit" variant="filled">Run all {count}</Button>
     </form>
