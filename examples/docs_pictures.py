@@ -36,7 +36,7 @@ _QUALITY = 88
 # Of photographs with fine texture all over, so that a page stays light.
 _LIGHTER = {"styles": 72}
 # Pictures of channels that are waited for.
-_TILES = 16
+_TILES = 6
 # The units and the photographs of the tutorial.
 _ATLAS = ("mixed3b/10", "mixed3b/64", "mixed4a/97", "mixed4a/200", "mixed4d/30", "mixed4d/100")
 _PHOTOGRAPHS = (

@@ -220,6 +220,29 @@ def test_a_job_is_found_again_after_loading_the_page_anew_and_cancelled(wide: Pa
     wide.cancels_after_a_reload(long["id"], "class-visualization")
 
 
+def test_the_scrollbar_of_the_list_of_jobs_lies_over_no_button(wide: Page) -> None:
+    ask = {"method": "class-visualization", "options": {"steps": 5000}}
+    for unit in range(10):
+        job = wide.client.submit(**ask, addresses=[f"class:{unit}"])
+        if unit < 9:
+            wide.client.ask("DELETE", f"/api/jobs/{job['id']}")
+    shown = wide.enter()
+    shown.get_by_role("button", name="Jobs").first.click()
+    button = shown.get_by_role("button", name="Cancel class-visualization")
+    shown.get_by_label("Jobs", exact=True).last.hover()
+    shown.locator('[data-mantine-scrollbar][data-state="visible"]').wait_for()
+    places = button.evaluate(
+        """button => {
+            const { left, right, top, height } = button.getBoundingClientRect();
+            return [left + 1, (left + right) / 2, right - 1].map(x =>
+                button.contains(document.elementFromPoint(x, top + height / 2)));
+        }"""
+    )
+    assert places == [True, True, True]
+    button.click()
+    assert wide.client.until(job["id"], "cancelled", "done")["state"] == "cancelled"
+
+
 def test_without_the_link_and_without_a_server(chromium: Any, client: Client, tmp_path: Path) -> None:
     page = chromium.new_page()
     answer = page.goto(f"http://127.0.0.1:{client.port}/")

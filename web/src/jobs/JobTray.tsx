@@ -29,14 +29,16 @@ export function JobTray({ nets }: { nets: Net[] }) {
         </Tooltip>
       </Popover.Target>
       <Popover.Dropdown aria-label="Jobs" p={0}>
-        <ScrollArea.Autosize mah={420} p="sm" scrollbars="y" viewportProps={{ tabIndex: 0 }}>
-          {active.length + ended.length === 0 && <p className="quiet">Nothing was computed yet. What you ask for appears here.</p>}
-          {active.map((job) => <Row key={job.id} job={job} nets={nets} />)}
-          {ended.length > 0 && <h2 className={classes.heading}>Last</h2>}
-          {ended.map((job) => <Row key={job.id} job={job} nets={nets} />)}
-          {active.length > 1 && (
-            <Button mt="xs" fullWidth onClick={() => active.forEach((job) => void cancel(job))}>Cancel all</Button>
-          )}
+        <ScrollArea.Autosize mah={420} scrollbars="y" scrollbarSize={10} viewportProps={{ tabIndex: 0 }}>
+          <div className={classes.list}>
+            {active.length + ended.length === 0 && <p className="quiet">Nothing was computed yet. What you ask for appears here.</p>}
+            {active.map((job) => <Row key={job.id} job={job} nets={nets} />)}
+            {ended.length > 0 && <h2 className={classes.heading}>Last</h2>}
+            {ended.map((job) => <Row key={job.id} job={job} nets={nets} />)}
+            {active.length > 1 && (
+              <Button mt="xs" fullWidth onClick={() => active.forEach((job) => void cancel(job))}>Cancel all</Button>
+            )}
+          </div>
         </ScrollArea.Autosize>
       </Popover.Dropdown>
     </Popover>

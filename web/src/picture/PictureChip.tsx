@@ -28,8 +28,10 @@ export function PictureChip() {
         </UnstyledButton>
       </Popover.Target>
       <Popover.Dropdown p={0} aria-label="Picture">
-        <ScrollArea.Autosize mah="min(640px, 80dvh)" p="sm" scrollbars="y" viewportProps={{ tabIndex: 0 }}>
-          <PicturePicker />
+        <ScrollArea.Autosize mah="min(640px, 80dvh)" scrollbars="y" scrollbarSize={10} viewportProps={{ tabIndex: 0 }}>
+          <div className={classes.list}>
+            <PicturePicker />
+          </div>
         </ScrollArea.Autosize>
       </Popover.Dropdown>
     </Popover>
