@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import urllib.error
 import urllib.request
@@ -45,6 +46,19 @@ def test_the_cell_shows_the_page_without_a_cookie(explorer: Explorer) -> None:
     assert status(f"{explorer.link}api/session") == 200
     # As a browser asks that shows it inside of the page of a notebook.
     assert status(explorer.link, **{"Sec-Fetch-Site": "cross-site", "Referer": "http://localhost:8888/"}) == 200
+
+
+def test_a_proxy_of_another_host_and_origin_brings_the_page_as_well(explorer: Explorer) -> None:
+    """As Colab's does, and the forwarded ports of an editor."""
+    away = {"Host": "abc-80-colab.example", "Origin": "https://abc-80-colab.example", "Sec-Fetch-Site": "same-origin"}
+    ask = json.dumps({"method": "saliency", "image": "cat", "options": {"target": "class:1"}}).encode()
+    for body, wanted in ((None, 200), (ask, 202)):
+        headers = away | {"Content-Type": "application/json"}
+        address = f"{explorer.link}api/{'jobs' if body else 'session'}"
+        with urllib.request.urlopen(urllib.request.Request(address, body, headers), timeout=30) as found:
+            assert found.status == wanted
+    base = "{0.scheme}://{0.netloc}".format(urlsplit(explorer.link))
+    assert status(f"{base}/api/session", **away) == 421
 
 
 def test_without_the_link_there_is_nothing(explorer: Explorer) -> None:
