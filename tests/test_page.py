@@ -148,6 +148,34 @@ def test_several_methods_run_at_once_for_one_target_and_are_compared(wide: Page)
     assert pictures[0]["x"] < pictures[1]["x"]
 
 
+def test_a_class_is_chosen_in_the_form_and_what_is_no_number_is_said(wide: Page) -> None:
+    shown = wide.enter("#/0/stage2.1/5?tab=visualize")
+    shown.get_by_role("checkbox", name="class-visualization", exact=True).click()
+    card = shown.get_by_role("article", name="class-visualization", exact=True)
+    card.get_by_text("Choose a class.").wait_for()
+    # A class that is selected in the network is taken.
+    wide.go("#/0/fc/3?tab=visualize")
+    card.get_by_role("link", name="class:3").wait_for()
+    card.get_by_role("combobox", name="Class").fill("unicorn")
+    card.get_by_text("There is no class of this name; choose one of the list.").wait_for()
+    card.get_by_role("combobox", name="Class").fill("class:4")
+    shown.keyboard.press("Escape")
+    steps = card.get_by_role("textbox", name="Steps")
+    steps.fill("many")
+    card.get_by_role("button", name="Run").click()
+    card.get_by_text("Write a number.").wait_for()
+    steps.fill("1e9")
+    card.get_by_text("At most 5000.").wait_for()
+    assert steps.input_value() == "1e9"
+    steps.fill("2e0")
+    card.get_by_role("button", name="Run").click()
+    card.get_by_role("region", name="class-visualization of inward/normal").locator("img").first.wait_for(
+        timeout=120_000
+    )
+    job = next(j for j in wide.client.get("jobs") if j["method"] == "class-visualization" and j["state"] == "done")
+    assert (job["addresses"], job["options"]) == (["class:4"], {"steps": 2})
+
+
 def test_addresses_as_in_python_lead_there_and_what_is_not_there_is_said(wide: Page) -> None:
     shown = wide.enter("#/0/class:4")
     shown.wait_for_url("**#/0/fc/4")

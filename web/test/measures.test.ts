@@ -18,6 +18,8 @@ describe('measures', () => {
     const found = measuresOf({ success: true, linf: 4 / 255, l2: 1.2345, l0: 16384, final: -12 }, null);
     expect(found.map(({ value }) => value)).toEqual(['yes', '4/255', '1.234', '16,384', '-12']);
     expect(measuresOf({ linf: 0.01 }, null)[0]!.value).toBe('2.55/255');
+    expect(found[4]!.name).toBe('Margin of logits');
+    expect(measuresOf({ l1: 1403.6, final: 2 }, null)).toEqual([{ name: 'Sum of the change (L1)', value: '1,404' }, { name: 'Objective', value: '2' }]);
   });
   it('cut long lists', () => {
     expect(measuresOf({ variants: [1.5, 2, 3, 4, 5, 6, 7, 8] }, null)).toEqual([{ name: 'Variants', value: '1.500, 2, 3, 4, 5, 6, and 2 more' }]);

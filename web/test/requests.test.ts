@@ -2,7 +2,7 @@ import { describe, expect, it, vi } from 'vitest';
 import type { Job, JobRequest, Method, Schema } from '../src/api/types';
 import { keyOf, merged } from '../src/jobs/store';
 import { TileQueue } from '../src/layer/tileQueue';
-import { classesOf, faultOf, fieldsOf, inSteps, optionsOf, pointsOf } from '../src/methods/fields';
+import { classesOf, faultOf, fieldsOf, inSteps, isUnknown, optionsOf, pointsOf } from '../src/methods/fields';
 import { attackOf } from '../src/layer/useAttack';
 import { lineOf } from '../src/results/steps';
 import { captionOf } from '../src/results/caption';
@@ -161,5 +161,13 @@ describe('the caption of a channel', () => {
   it('stays as it is where there is no score', () => {
     expect(captionOf({ caption: 'final 1, 2', manifest: { scores: { final: [1, 2], passes: 256 } } })).toBe('final 1, 2');
     expect(captionOf({ caption: '', manifest: {} })).toBe('');
+  });
+});
+
+describe('a class that is typed', () => {
+  const names = new Map([['class:0', 'tench'], ['class:1', 'English springer']]);
+  it.each([['unicorn', true], ['spring', false], ['tench', false], ['class:7', false], ['stage1/3', false], ['', false]])('%s', (typed, unknown) => {
+    expect(isUnknown(typed, names)).toBe(unknown);
+    expect(isUnknown(typed, new Map())).toBe(false);
   });
 });

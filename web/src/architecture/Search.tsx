@@ -9,13 +9,15 @@ import classes from './graph.module.css';
 export function Search({ tree, find }: { tree: Tree; find: (id: string) => void }) {
   const [query, setQuery] = useState('');
   const input = useRef<HTMLInputElement>(null);
+  const last = useRef<string | null>(null);
   const found = useMemo(() => search(tree.nodes.values(), query), [tree, query]);
   const focus = () => input.current?.focus();
   useHotkeys([['mod+K', focus], ['/', focus]]);
   const chosen = (id: string) => {
     if (!tree.nodes.has(id)) return;
     find(id);
-    setQuery('');
+    // The component writes what was chosen into its field, after this.
+    last.current = id;
     input.current?.blur();
   };
   return (
@@ -26,7 +28,10 @@ export function Search({ tree, find }: { tree: Tree; find: (id: string) => void 
       className={classes.search}
       leftSection={<Icon name="search" size={13} />}
       value={query}
-      onChange={setQuery}
+      onChange={(value) => {
+        setQuery(value === last.current ? '' : value);
+        last.current = null;
+      }}
       onOptionSubmit={chosen}
       onKeyDown={(event) => {
         if (event.key === 'Escape') {

@@ -76,10 +76,11 @@ function Further({ net, point, address, placed }: { net: number; point: string; 
       <Computed title="Its pixels in the picture" net={net} method="saliency" address={address} onPicture does="Find them" />
       <Examples net={net} point={point} address={address} />
       <Computed title="Unlike one another" net={net} method="feature-visualization" address={address} options={DIVERSE} does="Make four" first="variants" />
-      <Computed title="What it avoids" hint="A channel that is never below 0, as after a ReLU, can only be kept silent." net={net} method="feature-visualization" address={`-1 * ${address}`} does="Minimize it" large />
+      <Computed title="What it avoids" {...(placed ? { hint: SILENT } : {})} net={net} method="feature-visualization" address={`-1 * ${address}`} does="Minimize it" large />
       <Computed title="The way there" net={net} method="feature-visualization" address={address} video does="Make a video" large />
     </>
   );
 }
 
+const SILENT = 'A channel that is never below 0, as after a ReLU, can only be kept silent.';
 const DIVERSE = { diverse: 4 };

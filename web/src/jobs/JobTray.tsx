@@ -51,12 +51,12 @@ function Row({ job, nets }: { job: Job; nets: Net[] }) {
   const image = images?.find((each) => each.id === job.image)?.name ?? job.image;
   const of = job.addresses.length > 1 ? `${job.addresses[0]} and ${job.addresses.length - 1} more` : job.addresses[0] ?? image;
   const target = typeof job.options.target === 'string' ? job.options.target : undefined;
-  const about = [of, target, nets.length > 1 ? nets[job.network]?.name : undefined].filter(Boolean).join('  ');
+  const about = [of, target, job.video ? 'as a video' : undefined, ...told(job.options), nets.length > 1 ? nets[job.network]?.name : undefined].filter(Boolean).join('  ');
   return (
     <div className={classes.row}>
       <div className={classes.title}>
         <strong>{job.method}</strong>
-        <span className={`${classes.state} ${job.state === 'failed' ? classes.bad : 'quiet'}`}>{SAID[job.state]}</span>
+        <span className={`${classes.state} ${job.state === 'failed' ? classes.bad : 'quiet'}`}>{job.state === 'running' && job.total ? `${job.done} of ${job.total}` : SAID[job.state]}</span>
         {active && (
           <ActionIcon size="sm" aria-label={`Cancel ${job.method}`} onClick={() => void cancel(job)}>
             <Icon name="close" size={12} />
@@ -68,6 +68,13 @@ function Row({ job, nets }: { job: Job; nets: Net[] }) {
       {job.error && <p className={classes.bad}>{job.error}</p>}
     </div>
   );
+}
+
+/** Options that tell one job from another of the same method. */
+function told(options: Job['options']): string[] {
+  return Object.entries(options)
+    .filter(([name, value]) => name !== 'target' && (typeof value === 'number' || typeof value === 'string' || typeof value === 'boolean'))
+    .map(([name, value]) => `${name.replaceAll('_', ' ')} ${typeof value === 'number' && !Number.isInteger(value) ? value.toPrecision(3) : String(value)}`);
 }
 
 export function JobProgress({ job }: { job: Job }) {

@@ -39,7 +39,7 @@ export function ChannelGrid({ net, point, units }: { net: number; point: string;
 
   return (
     <section className={classes.section}>
-      <div className={classes.heading}>
+      <div className={`${classes.heading} ${classes.controls}`}>
         <h3>{units} channels</h3>
         <Switch label="Make pictures" checked={making} onChange={(event) => setMaking(event.currentTarget.checked)} />
         {placed && picture && <Switch label="Show where" title="Where in the picture each channel is active" checked={where} onChange={(event) => setWhere(event.currentTarget.checked)} />}

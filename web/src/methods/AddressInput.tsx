@@ -2,7 +2,7 @@ import { Autocomplete } from '@mantine/core';
 import { useMemo } from 'react';
 import { useArchitectures, useLabels } from '../api/queries';
 import { useOpenSession } from '../shell/session';
-import { CLASSES, classesOf, found, pointsOf, type Field } from './fields';
+import { CLASSES, classesOf, found, isUnknown, pointsOf, type Field } from './fields';
 
 const MOST = 40;
 
@@ -19,7 +19,7 @@ export function AddressInput({ field, value, error, change }: { field: Field; va
     <Autocomplete
       label={field.title}
       description={(ofClass && names.get(value)) || field.help}
-      error={error}
+      error={error ?? (ofClass && isUnknown(value, names) ? 'There is no class of this name; choose one of the list.' : null)}
       required={field.required}
       value={value}
       onChange={change}

@@ -71,7 +71,7 @@ function All({ target, count, run }: { target: Field | undefined; count: number;
   const [value, setValue] = useState('');
   return (
     <form className={classes.all} aria-label="All of these methods" noValidate onSubmit={(event) => { event.preventDefault(); run(target ? value : ''); }}>
-      {target && <AddressInput field={{ ...target, title: 'Target of all', help: 'Left empty, each method keeps its own.' }} value={value} error={null} change={setValue} />}
+      {target && <AddressInput field={{ ...target, required: false, title: 'Target of all', help: 'Left empty, each method keeps its own.' }} value={value} error={null} change={setValue} />}
       <Button type="submit" variant="filled">Run all {count}</Button>
     </form>
   );

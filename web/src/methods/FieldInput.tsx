@@ -1,7 +1,8 @@
-import { NumberInput, Select, Slider, Switch, TagsInput, TextInput } from '@mantine/core';
+import { Select, Slider, Switch, TagsInput, TextInput } from '@mantine/core';
 import type { Options } from '../api/types';
 import { AddressInput } from './AddressInput';
 import { inSteps, type Field } from './fields';
+import { NumberField } from './NumberField';
 import { PictureInput } from './PictureInput';
 import classes from './methods.module.css';
 
@@ -30,15 +31,7 @@ export function FieldInput({ field, fields, values, error, change }: Props) {
   }
   if (inSteps(field, fields, values)) return <Eps field={field} value={value as number | undefined} error={error} change={change} />;
   if (field.kind === 'number' || field.kind === 'integer') {
-    return (
-      <NumberInput
-        {...told}
-        value={(value ?? '') as number | string}
-        onChange={(next) => change(next === '' ? undefined : next)}
-        allowDecimal={field.kind === 'number'}
-        placeholder={usual}
-      />
-    );
+    return <NumberField {...told} value={value} placeholder={usual} change={change} />;
   }
   if (field.kind === 'picture' || field.kind === 'pictures') return <PictureInput field={field} value={value} error={error} change={change} />;
   if (field.kind === 'numbers' || field.kind === 'texts') {

@@ -7,7 +7,8 @@ import { linkTo, useRoute } from '../route/useRoute';
 import { RunView } from '../results/RunView';
 import { useOpenSession } from '../shell/session';
 import { useKept } from '../shell/useKept';
-import { fieldsOf, optionIn } from './fields';
+import { AddressInput } from './AddressInput';
+import { fieldsOf, optionIn, type Field } from './fields';
 import { MethodForm } from './MethodForm';
 import classes from './methods.module.css';
 
@@ -35,8 +36,12 @@ export function MethodCard({ method, image, address, together, close }: Props) {
   const [sent, setSent] = useKept<Sent | null>(`run of ${method.name}`, null);
   const [refused, setRefused] = useState<{ option: string | undefined; message: string } | null>(null);
   const [busy, setBusy] = useState(false);
-  const of = (method.takes === 'images' ? image : address) ?? '';
-  const missing = method.takes === 'images' ? (image ? null : 'Choose a picture first.') : address ? null : 'Select a channel of the network first.';
+  const [written, setWritten] = useKept(`unit of ${method.name}`, '');
+  const ofClass = method.name === 'class-visualization';
+  const chosen = ofClass && !address?.startsWith('class:') ? null : address;
+  const unit = written || chosen;
+  const of = (method.takes === 'images' ? image : unit) ?? '';
+  const missing = method.takes === 'images' ? (image ? null : 'Choose a picture first.') : unit ? null : ofClass ? 'Choose a class.' : 'Select a channel of the network, or write one.';
   return (
     <article className={classes.card} aria-label={method.name}>
       <header className={classes.about}>
@@ -46,7 +51,10 @@ export function MethodCard({ method, image, address, together, close }: Props) {
         </div>
         <p>{method.question}</p>
         <p className={classes.help}>{method.summary} {method.paper}</p>
-        {method.takes === 'addresses' && address && <p>Of <a className="mono" href={linkTo(route, { view: 'architecture' })}>{address}</a>, selected in the network.</p>}
+        {method.takes === 'addresses' && (
+          <AddressInput field={ofClass ? CLASS : UNIT} value={written} error={null} change={setWritten} />
+        )}
+        {method.takes === 'addresses' && chosen && !written && <p>Of <a className="mono" href={linkTo(route, { view: 'architecture' })}>{chosen}</a>, selected in the network.</p>}
       </header>
       {missing ? <p className="quiet">{missing}</p> : (
         <MethodForm name={`Options of ${method.name}`} fields={fields} refused={refused} busy={busy} together={together} submit={(options) => { setRefused(null); setSent({ options, of, count: (sent?.count ?? 0) + 1 }); }} />
@@ -54,13 +62,19 @@ export function MethodCard({ method, image, address, together, close }: Props) {
       {sent?.of === of && !missing && (
         <div className={networks.length > 1 ? classes.pair : undefined}>
           {networks.map((net) => (
-            <Outcome key={`${net.id} ${of}`} method={method} net={net} named={networks.length > 1} image={image} address={address} sent={sent} refuse={setRefused} setBusy={setBusy} />
+            <Outcome key={`${net.id} ${of}`} method={method} net={net} named={networks.length > 1} image={image} address={unit} sent={sent} refuse={setRefused} setBusy={setBusy} />
           ))}
         </div>
       )}
     </article>
   );
 }
+
+const NAMED: Pick<Field, 'kind' | 'required' | 'usual' | 'choices' | 'words' | 'address' | 'low' | 'high' | 'longest'> = {
+  kind: 'text', required: false, usual: null, choices: [], words: [], address: true, low: undefined, high: undefined, longest: undefined,
+};
+const CLASS: Field = { ...NAMED, name: 'target', title: 'Class', help: 'By default the one that is selected in the network.' };
+const UNIT: Field = { ...NAMED, name: 'unit', title: 'Unit', help: 'A point and a number, stage1/3, or a class, class:3; by default what is selected in the network.' };
 
 /** What was asked for: of which picture or unit, and for the how-manieth time. */
 interface Sent {

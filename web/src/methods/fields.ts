@@ -76,6 +76,12 @@ export function found(names: ReadonlyMap<string, string>, typed: string, most: n
   return ranked.filter((each) => each.rank < 4).sort((a, b) => a.rank - b.rank || a.at - b.at).slice(0, most).map((each) => each.address);
 }
 
+/** Whether this is no class that is known, while nothing fits it either; addresses of points may be meant elsewhere. */
+export function isUnknown(value: string, names: ReadonlyMap<string, string>): boolean {
+  const plain = value.trim();
+  return plain !== '' && names.size > 0 && !/[:/.\d]/.test(plain) && found(names, plain, 1).length === 0;
+}
+
 /** The points of networks, each with its module. */
 export function pointsOf(architectures: readonly Architecture[]): Map<string, string> {
   const points = architectures.flatMap((each) => each.nodes.filter((node) => node.point));

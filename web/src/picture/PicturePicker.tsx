@@ -1,4 +1,4 @@
-import { Button, FileButton } from '@mantine/core';
+import { Button, CloseButton, FileButton } from '@mantine/core';
 import { client } from '../api/client';
 import { useImages } from '../api/queries';
 import { go } from '../route/useRoute';
@@ -22,7 +22,7 @@ export function PicturePicker() {
         <figure className={classes.current}>
           <img key={picture.id} className="pixels" fetchPriority="high" src={client.pictureUrl(picture.id, session.networks[0]?.id)} alt={picture.name} />
           <figcaption>
-            <strong>{picture.name}</strong> <span className="quiet num">{picture.width} × {picture.height}</span>
+            <strong title={picture.name}>{picture.name}</strong> <span className="quiet num">{picture.width} × {picture.height}</span>
           </figcaption>
         </figure>
       ) : (
@@ -38,7 +38,12 @@ export function PicturePicker() {
           )}
         </FileButton>
       )}
-      {upload.error && <p role="alert" className={classes.bad}>{upload.error.message}</p>}
+      {upload.error && (
+        <p role="alert" className={classes.refused}>
+          {upload.error.message}
+          <CloseButton size="sm" aria-label="Close this message" onClick={upload.reset} />
+        </p>
+      )}
       <ul className={classes.thumbs} aria-label="Pictures">
         {images && ownFirst(images).map((each) => (
           <li key={each.id}>

@@ -2,8 +2,9 @@ import { Loader, Tabs } from '@mantine/core';
 import { lazy, useMemo } from 'react';
 import { useMethods } from '../api/queries';
 import type { Method } from '../api/types';
-import { addressOf } from '../route/route';
+import { addressOf, type Route } from '../route/route';
 import { go, useRoute } from '../route/useRoute';
+import { netOf, useOpenSession } from '../shell/session';
 import { PicturePicker } from './PicturePicker';
 import { usePicture } from './usePicture';
 import { Later } from '../shell/Boundary';
@@ -18,7 +19,8 @@ export function PictureView() {
   const { data: methods, error } = useMethods();
   const commands = useMemo(() => byCommand(methods ?? []), [methods]);
   const tab = route.tab && commands.has(route.tab) ? route.tab : ([...commands.keys()][0] ?? null);
-  const address = route.point === null ? null : route.unit === null || route.unit < 0 ? route.point : addressOf(route.point, route.unit);
+  const { logits } = netOf(useOpenSession(), route.net);
+  const address = selected(route, logits);
   return (
     <div className={classes.view}>
       <aside className={classes.side}>
@@ -44,6 +46,12 @@ export function PictureView() {
       </div>
     </div>
   );
+}
+
+/** What is selected in the network, as methods take it: a channel of the logits is a class. */
+function selected({ point, unit }: Route, logits: string | null): string | null {
+  if (point === null || unit === null || unit < 0) return point;
+  return point === logits ? `class:${unit}` : addressOf(point, unit);
 }
 
 function byCommand(methods: readonly Method[]): Map<string, Method[]> {

@@ -9,7 +9,7 @@ export interface Measure {
 const NAMES: Record<string, string> = {
   address: 'Unit',
   target: 'Target',
-  label: 'True class',
+  label: 'Class it leaves',
   answer: 'Answer now',
   answer_before: 'Answer before',
   error: 'Error',
@@ -17,8 +17,8 @@ const NAMES: Record<string, string> = {
   standard_error: 'Standard error',
   success: 'Success',
   success_unrounded: 'Success before rounding',
-  final: 'At the end',
-  before: 'At the beginning',
+  final: 'Objective',
+  before: 'Objective before',
   linf: 'Largest change (L∞)',
   l2: 'Length of the change (L2)',
   l1: 'Sum of the change (L1)',
@@ -44,6 +44,8 @@ export function measuresOf(scores: Readonly<Record<string, unknown>>, labels: re
 
 function nameOf(key: string, scores: Readonly<Record<string, unknown>>): string {
   const kind = scores.score_kind;
+  // Of attacks on the answer: how far the logit of the class that was wanted is above all others.
+  if (key === 'final' && 'success' in scores) return 'Margin of logits';
   if (key === 'score') return typeof kind === 'string' && kind ? capital(kind) : 'Score';
   return NAMES[key] ?? capital(key.replaceAll('_', ' '));
 }
@@ -76,6 +78,7 @@ function inSteps(value: number): string {
 
 function four(value: number): string {
   const size = Math.abs(value);
+  if (size >= 1000 && size < 1e9) return Math.round(value).toLocaleString('en');
   return size >= 0.1 && size < 1000 ? value.toFixed(3) : short(value);
 }
 
