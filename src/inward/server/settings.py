@@ -42,6 +42,6 @@ class Settings:
     upload_pixels: int = 50_000_000
     uploads: int = 500
     waiting: int = 200
-    at_once: int = 4
+    at_once: int = 8
     slow: float = 60.0
     framed: bool = False
