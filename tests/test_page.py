@@ -176,6 +176,26 @@ def test_a_class_is_chosen_in_the_form_and_what_is_no_number_is_said(wide: Page)
     assert (job["addresses"], job["options"]) == (["class:4"], {"steps": 2})
 
 
+def test_the_size_of_a_change_has_a_slider_in_every_norm(wide: Page) -> None:
+    shown = wide.enter("#/0?tab=attack&image=rocket")
+    shown.get_by_role("checkbox", name="fgsm", exact=True).click()
+    card = shown.get_by_role("article", name="fgsm", exact=True)
+    card.get_by_role("slider", name="Eps in 255ths").focus()
+    shown.keyboard.press("ArrowLeft")
+    card.get_by_text("Eps: 7/255").wait_for()
+    card.get_by_role("combobox", name="Norm").click()
+    shown.get_by_role("option", name="l2").click()
+    slider = card.get_by_role("slider", name="Eps in l2")
+    # What was chosen in another norm means nothing here.
+    assert slider.get_attribute("aria-valuenow") == "0.5"
+    slider.focus()
+    shown.keyboard.press("ArrowRight")
+    card.get_by_role("button", name="Run").click()
+    card.get_by_role("region", name="fgsm of inward/normal").locator("img").first.wait_for(timeout=120_000)
+    job = next(j for j in wide.client.get("jobs") if j["method"] == "fgsm" and j["network"] == 0)
+    assert job["options"] == {"norm": "l2", "eps": 0.55}
+
+
 def test_addresses_as_in_python_lead_there_and_what_is_not_there_is_said(wide: Page) -> None:
     shown = wide.enter("#/0/class:4")
     shown.wait_for_url("**#/0/fc/4")

@@ -2,7 +2,7 @@ import { describe, expect, it, vi } from 'vitest';
 import type { Job, JobRequest, Method, Schema } from '../src/api/types';
 import { keyOf, merged } from '../src/jobs/store';
 import { TileQueue } from '../src/layer/tileQueue';
-import { classesOf, faultOf, fieldsOf, inSteps, isUnknown, optionsOf, pointsOf } from '../src/methods/fields';
+import { classesOf, epsScaleOf, faultOf, fieldsOf, isUnknown, optionsOf, pointsOf } from '../src/methods/fields';
 import { attackOf } from '../src/layer/useAttack';
 import { lineOf } from '../src/results/steps';
 import { captionOf } from '../src/results/caption';
@@ -42,9 +42,12 @@ describe('forms', () => {
   it('send only what differs from the usual', () => {
     expect(optionsOf(fields, { steps: 40, stop: false, shares: ['0.5', '1'], style: [], target: '' })).toEqual({ stop: false, shares: [0.5, 1] });
   });
-  it('tell a size in 255ths only where it is one of any value', () => {
-    expect(inSteps(field('eps'), fields, {})).toBe(true);
-    expect(inSteps(field('eps'), fields, { norm: 'l2' })).toBe(false);
+  it('tell the size of a change in each norm on a scale of its own', () => {
+    expect(epsScaleOf(field('eps'), fields, {})).toEqual({ norm: 'linf', most: 32 / 255, step: 1 / 255, usual: 8 / 255 });
+    expect(epsScaleOf(field('eps'), fields, { norm: 'l2' })).toMatchObject({ norm: 'l2', most: 5, usual: 0.5 });
+    // What the method itself says is usual, is.
+    expect(epsScaleOf({ ...field('eps'), usual: 4 / 255 }, fields, {})?.usual).toBe(4 / 255);
+    expect(epsScaleOf(field('steps'), fields, {})).toBeNull();
   });
 });
 

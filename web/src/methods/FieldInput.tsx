@@ -1,7 +1,7 @@
 import { Select, Slider, Switch, TagsInput, TextInput } from '@mantine/core';
 import type { Options } from '../api/types';
 import { AddressInput } from './AddressInput';
-import { inSteps, type Field } from './fields';
+import { epsScaleOf, type EpsScale, type Field } from './fields';
 import { NumberField } from './NumberField';
 import { PictureInput } from './PictureInput';
 import classes from './methods.module.css';
@@ -15,7 +15,6 @@ interface Props {
 }
 
 const STEPS = 255;
-const USUAL_EPS = 8;
 
 export function FieldInput({ field, fields, values, error, change }: Props) {
   const value = values[field.name];
@@ -29,7 +28,16 @@ export function FieldInput({ field, fields, values, error, change }: Props) {
   if (field.kind === 'choice') {
     return <Select {...told} data={field.choices} value={(value ?? field.usual) as string | null} onChange={change} allowDeselect={false} placeholder={usual} />;
   }
-  if (inSteps(field, fields, values)) return <Eps field={field} value={value as number | undefined} error={error} change={change} />;
+  const scale = epsScaleOf(field, fields, values);
+  if (scale?.norm === 'linf') return <Eps field={field} scale={scale} value={value as number | undefined} error={error} change={change} />;
+  if (scale) {
+    return (
+      <div>
+        <NumberField {...told} value={value} placeholder={String(scale.usual)} change={change} />
+        <Slider aria-label={`${field.title} in ${scale.norm}`} thumbLabel={`${field.title} in ${scale.norm}`} min={0} max={scale.most} step={scale.step} value={typeof value === 'number' ? value : scale.usual} onChange={(next) => change(Number(next.toFixed(3)))} size="sm" my={8} />
+      </div>
+    );
+  }
   if (field.kind === 'number' || field.kind === 'integer') {
     return <NumberField {...told} value={value} placeholder={usual} change={change} />;
   }
@@ -42,13 +50,13 @@ export function FieldInput({ field, fields, values, error, change }: Props) {
 }
 
 /** The size of a change in steps of an 8-bit picture. */
-function Eps({ field, value, error, change }: { field: Field; value: number | undefined; error: string | null; change: (value: number) => void }) {
-  const steps = Math.round((value ?? (field.usual as number | null) ?? USUAL_EPS / STEPS) * STEPS);
+function Eps({ field, scale, value, error, change }: { field: Field; scale: EpsScale; value: number | undefined; error: string | null; change: (value: number) => void }) {
+  const steps = Math.round((value ?? scale.usual) * STEPS);
   return (
     <div>
       <span className={classes.label}>{field.title}: <span className="num">{steps}/{STEPS}</span></span>
       <p className={classes.help}>{field.help}</p>
-      <Slider aria-label={`${field.title} in 255ths`} thumbLabel={`${field.title} in 255ths`} min={0} max={32} value={steps} onChange={(next) => change(next / STEPS)} label={(next) => `${next}/${STEPS}`} marks={MARKS} size="sm" my={6} />
+      <Slider aria-label={`${field.title} in 255ths`} thumbLabel={`${field.title} in 255ths`} min={0} max={scale.most * STEPS} value={steps} onChange={(next) => change(next / STEPS)} label={(next) => `${next}/${STEPS}`} marks={MARKS} size="sm" my={6} />
       {error && <p className={classes.bad}>{error}</p>}
     </div>
   );

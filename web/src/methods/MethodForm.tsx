@@ -52,7 +52,8 @@ export function MethodForm({ name, fields, refused, busy, together, submit }: Pr
       values={values}
       error={((tried || field.name in values) && faults.get(field.name)) || (!changed && refused?.option === field.name ? refused.message : null)}
       change={(value) => {
-        setValues({ ...values, [field.name]: value });
+        // A size in one norm is none in another.
+        setValues({ ...values, [field.name]: value, ...(field.name === 'norm' ? { eps: undefined } : {}) });
         setChanged(true);
       }}
     />

@@ -150,9 +150,25 @@ export function isFirst(field: Field): boolean {
   return field.required || FIRST.includes(field.name);
 }
 
-/** A fraction of the 255 steps of a pixel, where that is how a size is told. */
-export function inSteps(field: Field, fields: readonly Field[], values: Options): boolean {
-  if (field.name !== 'eps' || field.kind !== 'number') return false;
-  const norm = fields.find((each) => each.name === 'norm');
-  return norm === undefined || (values.norm ?? norm.usual) === 'linf';
+/** How the size of a change is chosen on a slider, in each norm; `usual` as methods have it that do not say. */
+export interface EpsScale {
+  norm: string;
+  most: number;
+  step: number;
+  usual: number;
+}
+
+const EPS: Record<string, Omit<EpsScale, 'norm'>> = {
+  linf: { most: 32 / 255, step: 1 / 255, usual: 8 / 255 },
+  l2: { most: 5, step: 0.05, usual: 0.5 },
+  l1: { most: 50, step: 0.5, usual: 12 },
+};
+
+/** Of the option that is the size of a change; null for all others. */
+export function epsScaleOf(field: Field, fields: readonly Field[], values: Options): EpsScale | null {
+  if (field.name !== 'eps' || field.kind !== 'number') return null;
+  const norms = fields.find((each) => each.name === 'norm');
+  const norm = norms === undefined ? 'linf' : String(values.norm ?? norms.usual);
+  const scale = EPS[norm];
+  return scale ? { norm, ...scale, usual: typeof field.usual === 'number' ? field.usual : scale.usual } : null;
 }
