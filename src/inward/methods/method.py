@@ -21,3 +21,5 @@ class Method:
     paper: str
     shared: bool = False
     """Whether the images of a batch are changed together, so that what comes of one depends on the others."""
+    of_classes: bool = False
+    """Whether the addresses that it takes are classes alone."""

@@ -25,5 +25,6 @@ VISUALIZE: tuple[Method, ...] = (
         returns=Visualization,
         question="What does this class look like, by the classic recipe?",
         paper="Simonyan, Vedaldi and Zisserman 2013, arXiv:1312.6034; Yosinski et al. 2015, arXiv:1506.06579",
+        of_classes=True,
     ),
 )

@@ -126,9 +126,7 @@ class Jobs:
     beside the others, and one of the background.
     """
 
-    def __init__(
-        self, work: Work, turns: Turns, most: int, *, at_once: int = 4, fits: Callable[[Ask], bool] = lambda _: True
-    ) -> None:
+    def __init__(self, work: Work, turns: Turns, most: int, *, at_once: int, fits: Callable[[Ask], bool]) -> None:
         self.turns = turns
         self._work, self._most, self._fits = work, most, fits
         self._jobs: dict[str, Job] = {}

@@ -211,6 +211,7 @@ def _method(row: Method) -> dict[str, Any]:
         "name": row.name,
         "command": row.command,
         "takes": row.takes,
+        "of_classes": row.of_classes,
         "returns": row.returns.__name__.lower(),
         "question": row.question,
         "paper": row.paper,

@@ -97,6 +97,8 @@ export interface Method {
   name: string;
   command: string;
   takes: 'images' | 'addresses';
+  /** Its addresses are classes alone. */
+  of_classes: boolean;
   returns: string;
   question: string;
   paper: string;

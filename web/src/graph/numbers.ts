@@ -26,6 +26,12 @@ export function short(value: number): string {
   return size >= 1000 || size < 0.001 ? value.toExponential(1) : value.toPrecision(3);
 }
 
+/** A score as captions have it. */
+export function four(value: number): string {
+  const size = Math.abs(value);
+  return size >= 0.1 && size < 1000 ? value.toFixed(3) : short(value);
+}
+
 export function percent(value: number): string {
   const hundred = value * 100;
   return hundred > 0 && hundred < 0.1 ? '< 0.1 %' : `${hundred.toFixed(1)} %`;

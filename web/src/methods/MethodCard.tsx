@@ -37,11 +37,10 @@ export function MethodCard({ method, image, address, together, close }: Props) {
   const [refused, setRefused] = useState<{ option: string | undefined; message: string } | null>(null);
   const [busy, setBusy] = useState(false);
   const [written, setWritten] = useKept(`unit of ${method.name}`, '');
-  const ofClass = method.name === 'class-visualization';
-  const chosen = ofClass && !address?.startsWith('class:') ? null : address;
+  const chosen = method.of_classes && !address?.startsWith('class:') ? null : address;
   const unit = written || chosen;
   const of = (method.takes === 'images' ? image : unit) ?? '';
-  const missing = method.takes === 'images' ? (image ? null : 'Choose a picture first.') : unit ? null : ofClass ? 'Choose a class.' : 'Select a channel of the network, or write one.';
+  const missing = method.takes === 'images' ? (image ? null : 'Choose a picture first.') : unit ? null : method.of_classes ? 'Choose a class.' : 'Select a channel of the network, or write one.';
   return (
     <article className={classes.card} aria-label={method.name}>
       <header className={classes.about}>
@@ -52,7 +51,7 @@ export function MethodCard({ method, image, address, together, close }: Props) {
         <p>{method.question}</p>
         <p className={classes.help}>{method.summary} {method.paper}</p>
         {method.takes === 'addresses' && (
-          <AddressInput field={ofClass ? CLASS : UNIT} value={written} error={null} change={setWritten} />
+          <AddressInput field={method.of_classes ? CLASS : UNIT} value={written} error={null} change={setWritten} />
         )}
         {method.takes === 'addresses' && chosen && !written && <p>Of <a className="mono" href={linkTo(route, { view: 'architecture' })}>{chosen}</a>, selected in the network.</p>}
       </header>

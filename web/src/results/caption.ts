@@ -1,13 +1,8 @@
 import type { Result } from '../api/types';
-import { short } from '../graph/numbers';
+import { four } from '../graph/numbers';
 
 /** What a picture of a channel says below it; where nothing better is known, what the server says. */
 export function captionOf({ manifest, caption }: Pick<Result, 'manifest' | 'caption'>): string {
   const { final, passes } = (manifest.scores ?? {}) as { final?: unknown; passes?: unknown };
   return typeof final === 'number' && typeof passes === 'number' ? `Score ${four(final)} after ${passes} passes` : caption;
-}
-
-function four(value: number): string {
-  const size = Math.abs(value);
-  return size >= 0.1 && size < 1000 ? value.toFixed(3) : short(value);
 }

@@ -1,4 +1,4 @@
-import { percent, short } from '../graph/numbers';
+import { four, percent, short } from '../graph/numbers';
 
 /** One number of a result, as people read it. */
 export interface Measure {
@@ -60,7 +60,9 @@ function told(key: string, value: unknown, labels: readonly string[] | null): st
   if (typeof value !== 'number') return JSON.stringify(value);
   if (key === 'linf') return inSteps(value);
   if (SHARES.has(key)) return value < 0 ? `−${percent(-value)}` : percent(value);
-  return Number.isInteger(value) ? value.toLocaleString('en') : four(value);
+  const size = Math.abs(value);
+  if (Number.isInteger(value)) return value.toLocaleString('en');
+  return size >= 1000 && size < 1e9 ? Math.round(value).toLocaleString('en') : four(value);
 }
 
 /** `class:3` of ten known classes is "chain saw (class:3)". */
@@ -74,12 +76,6 @@ function inSteps(value: number): string {
   const steps = value * 255;
   const whole = Math.round(steps);
   return Math.abs(steps - whole) < 0.005 ? `${whole}/255` : `${short(steps)}/255`;
-}
-
-function four(value: number): string {
-  const size = Math.abs(value);
-  if (size >= 1000 && size < 1e9) return Math.round(value).toLocaleString('en');
-  return size >= 0.1 && size < 1000 ? value.toFixed(3) : short(value);
 }
 
 function capital(text: string): string {
